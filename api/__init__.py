@@ -1,0 +1,1 @@
+"""The outermost room: the HTTP API and the command line."""
