@@ -1,0 +1,32 @@
+"""Ids that clients see: a prefix and 24 random characters, safe in file names, URLs and logs."""
+
+import re
+import secrets
+import string
+
+ALPHABET = string.ascii_lowercase + string.digits
+LENGTH = 24
+
+_FILE = re.compile(f"file-[a-z0-9]{{{LENGTH}}}")
+_BATCH = re.compile(f"batch_[a-z0-9]{{{LENGTH}}}")
+
+
+def new_file() -> str:
+    return "file-" + _random()
+
+
+def new_batch() -> str:
+    return "batch_" + _random()
+
+
+def is_file(text: str) -> bool:
+    """Whether ``text`` could be the id of an uploaded file. Everything else must not reach SQL or a path."""
+    return _FILE.fullmatch(text) is not None
+
+
+def is_batch(text: str) -> bool:
+    return _BATCH.fullmatch(text) is not None
+
+
+def _random() -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))

@@ -1,0 +1,218 @@
+"""Batches as their owner sees them: create, find, cancel, pause, resume. Intake and the engine move them on.
+
+BatchError
+ ├ InputFileMissing
+ ├ WrongPurpose
+ └ AtRest
+"""
+
+from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
+
+import sqlalchemy
+from sqlmodel import Session, col, select
+
+from worker import clock, ids, states
+from worker.states import BatchStatus, Stop
+from worker.store import files
+from worker.tables import Batch, Tally
+
+RESENT_WITHIN = 600.0
+"""Seconds in which a create that an SDK sends again is taken for the one whose answer was lost."""
+
+
+class BatchError(Exception):
+    """The batch cannot do that."""
+
+
+class InputFileMissing(BatchError):
+    """There is no such input file."""
+
+
+class WrongPurpose(BatchError):
+    """The input file was not uploaded with the purpose 'batch'."""
+
+
+class AtRest(BatchError):
+    """The batch has ended."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewBatch:
+    """What a client asks for. ``window_seconds`` is the meaning of ``completion_window``; money is pico-USD."""
+
+    owner: str
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    window_seconds: float | None
+    fingerprint: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    identity: str | None = None
+    priority: int = 0
+    hold: bool = False
+    invalid_lines: str = "fail"
+    line_limit: int | None = None
+    max_cost: int | None = None
+    allow_unknown_cost: bool = False
+    output_expires_after: int | None = None
+
+
+class Limits(TypedDict, total=False):
+    """What a resume may change; a limit that is not named stays."""
+
+    max_cost: int | None
+    allow_unknown_cost: bool
+    line_limit: int | None
+
+
+def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Batch, bool]:
+    """The batch in state ``validating``, and whether it is new.
+
+    The lock on the input file makes equal creates wait for each other, so a resent one always sees the first.
+    """
+    file = files.claim(session, new.owner, new.input_file_id)
+    if resent and (first := _accepted_before(session, new.owner, new.fingerprint)):
+        return first, False
+    if file is None:
+        raise InputFileMissing
+    if file.purpose != "batch":
+        raise WrongPurpose
+    now = _now(session)
+    batch = Batch(
+        id=ids.new_batch(),
+        owner=new.owner,
+        status=BatchStatus.VALIDATING,
+        endpoint=new.endpoint,
+        input_file_id=new.input_file_id,
+        completion_window=new.completion_window,
+        metadata_=new.metadata,
+        fingerprint=new.fingerprint,
+        identity=new.identity,
+        priority=new.priority,
+        invalid_lines=new.invalid_lines,
+        line_limit=new.line_limit,
+        max_cost=new.max_cost,
+        allow_unknown_cost=new.allow_unknown_cost,
+        output_expires_after=new.output_expires_after,
+        created_at=now,
+        window_seconds=new.window_seconds,
+        expires_at=None if new.window_seconds is None else now + new.window_seconds,
+        paused_at=now if new.hold else None,
+        due_at=now,
+    )
+    session.add(batch)
+    session.flush()
+    return batch, True
+
+
+def get(session: Session, owner: str, id: str) -> Batch | None:
+    if not ids.is_batch(id):
+        return None
+    return session.exec(select(Batch).where(Batch.id == id, Batch.owner == owner)).first()
+
+
+def page(
+    session: Session, owner: str, *, limit: int, after: int | None = None, identity: str | None = None
+) -> list[Batch]:
+    """Newest first, those before the batch number ``after``."""
+    query = select(Batch).where(Batch.owner == owner).order_by(col(Batch.number).desc()).limit(limit)
+    if after is not None:
+        query = query.where(col(Batch.number) < after)
+    if identity is not None:
+        query = query.where(Batch.identity == identity)
+    return list(session.exec(query))
+
+
+def find_by_identity(session: Session, owner: str, identity: str) -> Batch | None:
+    """The newest batch of that identity."""
+    found = page(session, owner, limit=1, identity=identity)
+    return found[0] if found else None
+
+
+def request_cancel(session: Session, owner: str, id: str) -> Batch | None:
+    """Stop admission at once; the engine ends the batch. Repeating changes nothing. Raises AtRest."""
+    batch = _locked(session, owner, id)
+    if batch is None or batch.status == BatchStatus.CANCELLING:
+        return batch
+    _refuse_at_rest(batch)
+    now = _now(session)
+    _move(batch, BatchStatus.CANCELLING)
+    batch.stop = Stop.CANCEL
+    batch.stop_at = batch.stop_at or now
+    batch.cancelling_at = now
+    _ring(batch, now)
+    session.flush()
+    return batch
+
+
+def pause(session: Session, owner: str, id: str) -> Batch | None:
+    """No call of the batch starts until it is resumed. Repeating changes nothing. Raises AtRest."""
+    batch = _locked(session, owner, id)
+    if batch is None:
+        return None
+    _refuse_at_rest(batch)
+    if batch.paused_at is None:
+        batch.paused_at = _now(session)
+        session.flush()
+    return batch
+
+
+def resume(session: Session, owner: str, id: str, **limits: Unpack[Limits]) -> Batch | None:
+    """Move the limits and let go of the batch's own pauses: its owner's, its cap's, its models'. Raises AtRest."""
+    batch = _locked(session, owner, id)
+    if batch is None:
+        return None
+    _refuse_at_rest(batch)
+    for name, value in limits.items():
+        setattr(batch, name, value)
+    batch.paused_at = None
+    batch.capped_at = None
+    _ring(batch, _now(session))
+    session.flush()
+    release = (
+        sqlalchemy.update(Tally)
+        .where(col(Tally.batch) == batch.number, col(Tally.paused_at).is_not(None))
+        .values(paused_at=None, alike=-1, alike_code=None)
+    )
+    session.connection().execute(release)
+    return batch
+
+
+def _accepted_before(session: Session, owner: str, fingerprint: str) -> Batch | None:
+    query = (
+        select(Batch)
+        .where(Batch.owner == owner, Batch.fingerprint == fingerprint, Batch.created_at > clock.now() - RESENT_WITHIN)
+        .order_by(col(Batch.number).desc())
+    )
+    return session.exec(query).first()
+
+
+def _locked(session: Session, owner: str, id: str) -> Batch | None:
+    if not ids.is_batch(id):
+        return None
+    return session.exec(select(Batch).where(Batch.id == id, Batch.owner == owner).with_for_update()).first()
+
+
+def _refuse_at_rest(batch: Batch) -> None:
+    if batch.status in states.AT_REST:
+        raise AtRest(batch.status)
+
+
+def _move(batch: Batch, status: BatchStatus) -> None:
+    if status not in states.BATCH_MOVES[BatchStatus(batch.status)]:
+        raise AssertionError(f"a batch cannot move from {batch.status} to {status}")
+    batch.status = status
+
+
+def _ring(batch: Batch, now: float) -> None:
+    batch.due_at = now
+    batch.due_tries = 0
+
+
+def _now(session: Session) -> float:
+    return float(session.connection().execute(sqlalchemy.select(clock.now())).scalar_one())
