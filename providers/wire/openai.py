@@ -1,0 +1,130 @@
+"""OpenAI's dialect: chat completions, completions and embeddings."""
+
+import collections.abc
+import typing
+
+import orjson
+
+from providers import answer, deployment, json_text, rate_headers, request, result
+from providers.wire import openai_errors, openai_usage
+
+Json = dict[str, typing.Any]
+
+# A choice's finish_reason; an unknown or missing one counts as complete (many servers invent their own).
+_ENDINGS = {
+    "length": result.Ending.TRUNCATED,
+    "max_tokens": result.Ending.TRUNCATED,
+    "content_filter": result.Ending.FILTERED,
+    "refusal": result.Ending.REFUSED,
+}
+_WORST_FIRST = (
+    result.Ending.FILTERED,
+    result.Ending.REFUSED,
+    result.Ending.TRUNCATED,
+    result.Ending.EMPTY,
+    result.Ending.COMPLETE,
+)
+
+
+def body(asked: request.ProviderRequest, to: deployment.Deployment) -> bytes:
+    """The caller's bytes with only the model's name replaced; re-modelled only where extra_params must be added."""
+    start, end = asked.model_offset, asked.model_offset + asked.model_length
+    sent = b"".join((asked.body[:start], orjson.dumps(asked.model), asked.body[end:]))
+    return json_text.with_defaults(sent, to.extra_params) if to.extra_params else sent
+
+
+def read(got: answer.Answer, asked: request.ProviderRequest, to: deployment.Deployment) -> result.ProviderResult:
+    if got.status_code != 200:
+        raise openai_errors.from_answer(got, to)
+    data = _object(got, to)
+    if data.get("error"):
+        raise openai_errors.from_answer(got, to)
+    try:
+        ending = _READERS[asked.endpoint](data)
+    except (TypeError, KeyError, AttributeError, IndexError) as error:
+        raise openai_errors.unreadable(got, to, f"unexpected form of the answer: {error}") from None
+    usage = openai_usage.read(data)
+    return result.ProviderResult(
+        status_code=200,
+        request_id=openai_errors.request_id(got),
+        body=json_text.one_line(got.body),
+        model=_text(data.get("model")),
+        fingerprint=_text(data.get("system_fingerprint")),
+        usage=usage,
+        cost=openai_usage.cost(data, to.spec.cost_field),
+        ending=ending,
+        headers=rate_headers.select(got.headers),
+    )
+
+
+def _object(got: answer.Answer, to: deployment.Deployment) -> Json:
+    try:
+        data = json_text.loads(got.body)
+    except ValueError:
+        if got.headers.get("content-type", "").startswith("text/event-stream"):
+            raise openai_errors.streamed(got, to) from None
+        raise openai_errors.unreadable(got, to, "the answer is not JSON") from None
+    if not isinstance(data, dict):
+        raise openai_errors.unreadable(got, to, "the answer is not a JSON object")
+    return data
+
+
+def _chat(data: Json) -> result.Ending:
+    return _worst(_chat_ending(choice) for choice in _filled(data, "choices"))
+
+
+def _completion(data: Json) -> result.Ending:
+    return _worst(_ending(choice, bool(_string(choice["text"]))) for choice in _filled(data, "choices"))
+
+
+def _embeddings(data: Json) -> result.Ending:
+    for item in _filled(data, "data"):
+        if not isinstance(item["embedding"], list | str) or not item["embedding"]:
+            raise TypeError("an embedding is no vector")
+    return result.Ending.COMPLETE
+
+
+def _chat_ending(choice: Json) -> result.Ending:
+    message = choice["message"]
+    content = message.get("content")
+    if not isinstance(content, str | list | None):
+        raise TypeError("content is neither text, parts nor null")
+    if message.get("refusal") and not content:
+        return result.Ending.REFUSED
+    says = content or message.get("tool_calls") or message.get("function_call") or message.get("audio")
+    return _ending(choice, bool(says))
+
+
+def _ending(choice: Json, says_something: bool) -> result.Ending:
+    reason = choice.get("finish_reason")
+    if not isinstance(reason, str | None):
+        raise TypeError("finish_reason is no text")
+    return _ENDINGS.get(reason or "") or (result.Ending.COMPLETE if says_something else result.Ending.EMPTY)
+
+
+def _worst(endings: collections.abc.Iterable[result.Ending]) -> result.Ending:
+    return min(endings, key=_WORST_FIRST.index)
+
+
+def _filled(data: Json, name: str) -> list[Json]:
+    items = data[name]
+    if not isinstance(items, list) or not items:
+        raise TypeError(f"{name} is not a filled list")
+    return items
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("text is no text")
+    return value
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+_READERS: dict[str, collections.abc.Callable[[Json], result.Ending]] = {
+    "chat/completions": _chat,
+    "completions": _completion,
+    "embeddings": _embeddings,
+}
