@@ -1,0 +1,123 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from worker import config, routes, settings
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for name in [name for name in os.environ if name.startswith(("GRISTMILL_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def routes_of(text: str = "") -> routes.Routes:
+    return routes.Routes(config.parse(text), settings.load())
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "gpt-4o-mini"])
+def test_openai_needs_no_configuration(monkeypatch: pytest.MonkeyPatch, model: str):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    route = routes_of().resolve(model)
+    (deployment,) = route.deployments
+    assert route.name == "openai/gpt-4o-mini"
+    assert deployment.base_url == "https://api.openai.com/v1"
+    assert deployment.api_key is not None and deployment.api_key.reveal() == "sk-mine"
+
+
+def test_a_missing_key_names_its_variable():
+    with pytest.raises(routes.MissingKey, match="OPENAI_API_KEY") as caught:
+        routes_of().resolve("gpt-4o-mini")
+    assert caught.value.variable == "OPENAI_API_KEY"
+
+
+def test_openai_base_url_elsewhere_needs_no_key_and_takes_any_bare_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9000/v1/")
+    found = routes_of()
+    for model in ("gpt-4o-mini", "smollm2"):
+        (deployment,) = found.resolve(model).deployments
+        assert (deployment.base_url, deployment.model, deployment.api_key) == ("http://127.0.0.1:9000/v1", model, None)
+    assert next(found.notes()) == "openai is called at http://127.0.0.1:9000/v1"
+
+
+def test_a_key_of_the_environment_goes_where_the_environment_says(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9000/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    (deployment,) = routes_of().resolve("gpt-4o").deployments
+    assert deployment.api_key is not None
+
+
+def test_a_key_of_the_environment_never_goes_where_only_the_file_says(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    found = routes_of("providers:\n  openai: {base_url: 'https://gateway.example/v1'}")
+    (deployment,) = found.resolve("openai/gpt-4o").deployments
+    assert deployment.api_key is None
+    assert "openai gets no key there; api_key: ${OPENAI_API_KEY} would send one" in list(found.notes())
+
+
+def test_an_unknown_model_of_a_known_provider_passes_through(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    (deployment,) = routes_of().resolve("openai/meta/llama").deployments
+    assert deployment.model == "meta/llama"
+
+
+def test_an_alias_stands_for_its_deployments(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("A_KEY", "sk-a")
+    route = routes_of("""
+providers:
+  a: {kind: openai, api_key: '${A_KEY}', timeout: 30, headers: {x-team: evals}, extra_params: {seed: 1}}
+  b: {base_url: 'http://127.0.0.1:8001/v1'}
+models:
+  judge: [{model: a/gpt-4o, weight: 3}, {model: b/llama}]
+""").resolve("judge")
+    assert [deployment.name for deployment in route.deployments] == ["a/gpt-4o", "b/llama"]
+    assert route.weights == (3, 1)
+    assert route.deployments[0].timeout == 30
+    assert route.deployments[0].headers == (("x-team", "evals"),)
+    assert route.deployments[0].extra_params == {"seed": 1}
+
+
+def test_a_bare_name_goes_to_the_one_configured_provider_of_its_kind(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("A_KEY", "sk-a")
+    found = routes_of("providers:\n  a: {kind: openai, api_key: '${A_KEY}'}")
+    assert found.resolve("gpt-4o").name == "a/gpt-4o"
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        ("opnai/gpt-4o", "did you mean 'openai/gpt-4o'"),
+        ("jugde", "did you mean 'judge'"),
+        ("zzz/qqq", "providers are openai"),
+        ("llama", "write it as <provider>/<model>"),
+        ("openai/", "neither an alias nor a known model"),
+        ("", "neither an alias nor a known model"),
+    ],
+)
+def test_an_unknown_model_names_the_nearest(model: str, hint: str):
+    with pytest.raises(routes.UnknownModel, match=hint):
+        routes_of("models:\n  judge: openai/gpt-4o").resolve(model)
+
+
+def test_the_simulator_serves_only_where_it_runs(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(routes.BadAddress, match="not running"):
+        routes_of().resolve("simulator/echo")
+    monkeypatch.setenv("GRISTMILL_SIMULATOR_URL", "http://127.0.0.1:9999/v1")
+    (deployment,) = routes_of().resolve("simulator/echo").deployments
+    assert deployment.base_url == "http://127.0.0.1:9999/v1"
+
+
+def test_a_key_that_cannot_be_one_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk with spaces")
+    with pytest.raises(routes.MissingKey) as caught:
+        routes_of().resolve("gpt-4o")
+    assert "sk with" not in str(caught.value)
+
+
+def test_a_local_server_wants_no_key():
+    (deployment,) = (
+        routes_of("providers:\n  v: {base_url: 'http://127.0.0.1:1/v1', auth: none}").resolve("v/m").deployments
+    )
+    assert deployment.spec.auth == "none"

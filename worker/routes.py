@@ -1,0 +1,218 @@
+"""From a line's ``model`` to the deployments that may serve it."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+from providers import deployment, registry, secret, spec
+from worker import config, settings
+
+# RouteError
+# ├── UnknownModel     no provider, alias or known model has this name
+# ├── MissingKey       the provider needs a key that is not in the environment
+# └── BadAddress       nothing usable says where the provider is
+
+
+class RouteError(Exception):
+    """A line cannot be sent anywhere. The message says what to change."""
+
+    code = "model_not_found"
+
+
+class UnknownModel(RouteError):
+    """No provider, alias or known model has this name."""
+
+
+class MissingKey(RouteError):
+    """The provider needs a key that is not in the environment, or the key cannot be one."""
+
+    code = "missing_api_key"
+
+    def __init__(self, message: str, *, variable: str | None) -> None:
+        super().__init__(message)
+        self.variable = variable
+
+
+class BadAddress(RouteError):
+    """Nothing usable says where the provider is."""
+
+    code = "bad_base_url"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """What a line asked for (an alias or ``provider/model``) and who may answer it."""
+
+    name: str
+    deployments: tuple[deployment.Deployment, ...]
+    weights: tuple[float, ...] = (1.0,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Provider:
+    """A provider that can be paid: its kind, its configuration, where it is and whose key it takes."""
+
+    name: str
+    spec: spec.ProviderSpec
+    config: config.ProviderConfig
+    base_url: str | None
+    key: str | None = dataclasses.field(repr=False)
+    missing_variable: str | None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether calls go to another host than the vendor's own."""
+        return self.spec.name != "simulator" and _host(self.base_url) != _host(self.spec.base_url)
+
+    def deployment(self, model: str, *, timeout: float) -> deployment.Deployment:
+        """Raises MissingKey or BadAddress."""
+        if self.base_url is None:
+            raise BadAddress(f"The provider {self.name!r} is not running: only a server that serves it can call it")
+        try:
+            return deployment.Deployment(
+                provider=self.name,
+                spec=self.spec,
+                model=model,
+                base_url=self.base_url,
+                api_key=self._secret(),
+                headers=tuple(self.config.headers.items()),
+                timeout=self.config.timeout or timeout,
+                extra_params=dict(self.config.extra_params) or None,
+            )
+        except ValueError as error:
+            raise BadAddress(str(error)) from None
+
+    def _secret(self) -> secret.Secret | None:
+        if self.missing_variable is not None:
+            raise MissingKey(
+                f"The provider {self.name!r} needs an API key: set the environment variable {self.missing_variable}",
+                variable=self.missing_variable,
+            )
+        try:
+            return secret.Secret(self.key) if self.key else None
+        except ValueError as error:
+            raise MissingKey(f"The key of the provider {self.name!r} is none: {error}", variable=None) from None
+
+
+class Routes:
+    """Resolves model names. The environment is read once, here."""
+
+    def __init__(self, config: config.Config, settings: settings.Settings) -> None:
+        self._config = config
+        self._timeout = settings.call_timeout_seconds
+        self._found: dict[str, Route] = {}
+        self.providers = {provider.name: provider for provider in _providers(config, settings)}
+
+    def resolve(self, model: str) -> Route:
+        """The route of a line's ``model``. Raises RouteError."""
+        route = self._found.get(model)
+        if route is None:
+            route = self._resolve(model)
+            self._found[model] = route
+        return route
+
+    def names(self) -> tuple[str, ...]:
+        """Every name that can be listed: the aliases, and the models that have a configured price."""
+        return tuple(dict.fromkeys((*self._config.models, *self._config.prices)))
+
+    def notes(self) -> Iterator[str]:
+        """What an operator should see at start: addresses that are not the vendor's, keys written in the file."""
+        for provider in self.providers.values():
+            if provider.is_elsewhere:
+                yield f"{provider.name} is called at {provider.base_url}"
+            if provider.is_elsewhere and provider.key is None and provider.spec.key_env:
+                yield f"{provider.name} gets no key there; api_key: ${{{provider.spec.key_env[0]}}} would send one"
+            if provider.config.has_literal_key:
+                yield f"the key of {provider.name} stands in the configuration file; ${{VARIABLE}} would keep it out"
+
+    def _resolve(self, model: str) -> Route:
+        provider, slash, rest = model.partition("/")
+        if slash and rest and provider in self.providers:
+            return self._route(model, [(model, 1.0)])
+        if model in self._config.models:
+            return self._route(model, [(entry.model, entry.weight) for entry in self._config.models[model]])
+        owner = self._owner(model) if model and not slash else None
+        if owner is None:
+            raise self._unknown(model)
+        return self._route(f"{owner}/{model}", [(f"{owner}/{model}", 1.0)])
+
+    def _route(self, name: str, entries: list[tuple[str, float]]) -> Route:
+        deployments = []
+        for model, _ in entries:
+            provider, _, rest = model.partition("/")
+            deployments.append(self.providers[provider].deployment(rest, timeout=self._timeout))
+        return Route(name=name, deployments=tuple(deployments), weights=tuple(weight for _, weight in entries))
+
+    def _owner(self, model: str) -> str | None:
+        """The provider of a bare name. OPENAI_BASE_URL elsewhere means: my models, whatever their names."""
+        kind = registry.find_model(model)
+        if kind is None:
+            return "openai" if self.providers["openai"].is_elsewhere else None
+        configured = [name for name in self._config.providers if self.providers[name].spec.name == kind]
+        return configured[0] if len(configured) == 1 else kind
+
+    def _unknown(self, model: str) -> UnknownModel:
+        provider, slash, rest = model.partition("/")
+        if slash and rest:
+            near = _nearest(provider, self.providers)
+            hint = f"did you mean '{near}/{rest}'?" if near else f"providers are {', '.join(self.providers)}"
+            return UnknownModel(f"The model {model!r} names no known provider or alias; {hint}")
+        near = _nearest(model, self._config.models)
+        hint = f"did you mean {near!r}?" if near else "write it as <provider>/<model>, such as openai/gpt-4o-mini"
+        return UnknownModel(f"The model {model!r} is neither an alias nor a known model; {hint}")
+
+
+def _providers(configuration: config.Config, settings: settings.Settings) -> Iterator[Provider]:
+    """The configured ones, then every kind that can be reached without being configured."""
+    for name, section in configuration.providers.items():
+        yield _provider(name, section, settings)
+    for kind in registry.names():
+        if kind not in configuration.providers and kind != "openai_compatible":
+            yield _provider(kind, config.ProviderConfig(), settings)
+
+
+def _provider(name: str, section: config.ProviderConfig, settings: settings.Settings) -> Provider:
+    kind = registry.get(section.kind_of(name) or "openai_compatible")
+    base_url, named_by_environment = _address(kind, section, settings)
+    at_vendors = _host(base_url) == _host(kind.base_url)
+    auth = section.auth or kind.auth
+    key = section.key
+    # A key that the file does not name goes to the vendor, or where its owner's environment says: never elsewhere.
+    if section.api_key is None and (at_vendors or named_by_environment):
+        key = _first_set(kind.key_env)
+    missing = section.missing_variable
+    if key is None and missing is None and kind.needs_key and at_vendors and auth != "none":
+        missing = kind.key_env[0]
+    return Provider(
+        name=name,
+        spec=dataclasses.replace(kind, auth=auth),
+        config=section,
+        base_url=base_url,
+        key=key if auth != "none" else None,
+        missing_variable=missing if auth != "none" else None,
+    )
+
+
+def _address(
+    kind: spec.ProviderSpec, section: config.ProviderConfig, settings: settings.Settings
+) -> tuple[str | None, bool]:
+    """The base URL, and whether the environment named it."""
+    if section.base_url is not None:
+        return section.base_url, False
+    if kind.name == "simulator":
+        return settings.simulator_url, False
+    named = _first_set((kind.base_url_env,)) if kind.base_url_env else None
+    return (named.rstrip("/"), True) if named else (kind.base_url, False)
+
+
+def _first_set(variables: Iterable[str]) -> str | None:
+    return next(filter(None, map(settings.environment_value, variables)), None)
+
+
+def _host(url: str | None) -> str | None:
+    return urlsplit(url).hostname if url else None
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
