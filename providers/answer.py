@@ -1,8 +1,7 @@
 """What came back over HTTP, before anyone has judged it."""
 
+import collections.abc
 import dataclasses
-
-import httpx
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -10,5 +9,5 @@ class Answer:
     """Status, headers and the whole decoded body."""
 
     status_code: int
-    headers: httpx.Headers
+    headers: collections.abc.Mapping[str, str]  # names in lower case
     body: bytes

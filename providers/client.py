@@ -6,7 +6,8 @@ import typing
 
 import httpx
 
-from providers import answer, content, transport
+from providers import answer, content
+from providers import transport as transports
 
 MAX_RESPONSE = 64 * 1024 * 1024
 CONNECT_TIMEOUT = 10.0  # seconds for TCP and TLS
@@ -44,20 +45,26 @@ class Client:
         (cookies, redirects, authentication flows).
         """
         limits = {"connect": min(CONNECT_TIMEOUT, timeout / 2)}
-        request = httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": limits})
+        stream = transports.Body(body)
+        request = httpx.Request("POST", url, headers=headers, stream=stream, extensions={"timeout": limits})
         async with asyncio.timeout(timeout):
             response = await self._transport.handle_async_request(request)
+            stream_back = typing.cast(httpx.AsyncByteStream, response.stream)
             try:
-                return answer.Answer(response.status_code, response.headers, await self._read(response))
+                return await self._read(response.status_code, _flat(response.headers), stream_back)
             finally:
-                await response.stream.aclose()  # type: ignore[union-attr]
+                await stream_back.aclose()
 
-    async def _read(self, response: httpx.Response) -> bytes:
-        decoder = content.Decoder(response.headers.get("content-encoding", "").strip().lower(), self._max_response)
-        chunks = [decoder.decode(chunk) async for chunk in response.stream]  # type: ignore[union-attr]
+    async def _read(self, status: int, headers: dict[str, str], stream: httpx.AsyncByteStream) -> answer.Answer:
+        decoder = content.Decoder(headers.get("content-encoding", "").strip().lower(), self._max_response)
+        chunks = [decoder.decode(chunk) async for chunk in stream]
         decoder.finish()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return answer.Answer(status, headers, chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
 
-def _transport(max_connections: int, proxy: str | None, ssl_context: ssl.SSLContext | None) -> transport.Transport:
-    return transport.Transport(max_connections=max_connections, proxy=proxy, ssl_context=ssl_context)
+def _flat(headers: httpx.Headers) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers.raw}
+
+
+def _transport(max_connections: int, proxy: str | None, ssl_context: ssl.SSLContext | None) -> transports.Transport:
+    return transports.Transport(max_connections=max_connections, proxy=proxy, ssl_context=ssl_context)

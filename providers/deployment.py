@@ -3,6 +3,7 @@
 import collections.abc
 import dataclasses
 import functools
+import json
 import typing
 
 import httpx
@@ -23,7 +24,7 @@ class Deployment:
     base_url: str
     account: str = "default"
     api_key: secret.Secret | None = None
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)  # may hold a gateway's key
     timeout: float = 600.0  # seconds for the whole call, reading the answer included
     # Defaults for the request's body; a line's own value wins, for an evaluation must get what it asked for.
     extra_params: collections.abc.Mapping[str, typing.Any] | None = dataclasses.field(default=None, hash=False)
@@ -36,6 +37,7 @@ class Deployment:
             raise ValueError(f"timeout of {self.provider}: want more than 0 and at most {MAX_TIMEOUT:.0f} seconds")
         if not all(_is_sendable(name) and _is_sendable(value) for name, value in self.headers):
             raise ValueError(f"headers of {self.provider}: want printable ASCII")
+        json.dumps(self.extra_params, allow_nan=False)  # raises here rather than in the middle of a batch
 
     @functools.cached_property
     def name(self) -> str:
@@ -51,7 +53,12 @@ class Deployment:
     @functools.cached_property
     def request_headers(self) -> httpx.Headers:
         """Made once per deployment. Holds the key: never print it."""
-        basic = (("content-type", "application/json"), ("accept", "application/json"), ("user-agent", "gristmill"))
+        basic = (
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+            ("accept-encoding", "gzip"),
+            ("user-agent", "gristmill"),
+        )
         # Headers from the configuration come last and win, so that a gateway's own scheme can be spoken.
         return httpx.Headers(dict((*basic, *auth.headers(self.spec.auth, self.api_key), *_lower(self.headers))))
 

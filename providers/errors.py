@@ -24,12 +24,13 @@ ProviderError
 """
 
 import collections.abc
+import json
 import types
 import typing
 
-import orjson
 from typing_extensions import override
 
+from providers import json_text
 from providers import usage as usages
 from providers import verdict as verdicts
 
@@ -85,14 +86,14 @@ class ProviderError(Exception):
     def public_body(self) -> bytes:
         """One line of JSON: the provider's own error if it was in OpenAI's shape, else one of ours in that shape."""
         if _is_openai_shaped(self.body):
-            return self.body.translate(None, b"\r\n")
+            return json_text.one_line(self.body)
         fields = {
             "message": self.message,
             "type": self.type or "provider_error",
             "param": self.param,
             "code": self.code,
         }
-        return orjson.dumps({"error": fields})
+        return json.dumps({"error": fields}).encode()
 
     @override
     def __reduce__(self) -> typing.NoReturn:
@@ -255,7 +256,7 @@ class ContentFilterError(ProviderError):
 def _is_openai_shaped(body: bytes) -> bool:
     """Whether clients of OpenAI can read it: error.message is a string, type, param and code are strings or null."""
     try:
-        error = orjson.loads(body)["error"]
+        error = json_text.loads(body)["error"]
         return isinstance(error["message"], str) and all(
             isinstance(error.get(key), str | None) for key in ("type", "param", "code")
         )

@@ -33,6 +33,13 @@ def one_line(text: bytes) -> bytes:
     return _LINE_BREAK.sub(b"", text) if b"\n" in text or b"\r" in text else text
 
 
+def storable(text: object, limit: int = 200) -> str | None:
+    """A string that any database takes: no lone surrogates, no NUL, cut to a limit. None for what is no string."""
+    if not isinstance(text, str):
+        return None
+    return text if text.isascii() and text.isprintable() and len(text) <= limit else _cleaned(text[:limit])
+
+
 def members(text: str) -> dict[str, str]:
     """The members of a valid JSON object, each value as it was written; of a repeated name the last."""
     found = {}
@@ -59,6 +66,10 @@ def _skip(text: str, position: int) -> int:
     while text[position] in " \t\r\n":
         position += 1
     return position
+
+
+def _cleaned(text: str) -> str:
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _refuse(constant: str) -> typing.NoReturn:

@@ -1,16 +1,11 @@
 """Selects the headers that tell about quotas."""
 
-import httpx
+import collections.abc
 
-_PREFIXES = (b"x-ratelimit-", b"x-rate-limit-", b"x-tokenlimit-", b"anthropic-ratelimit-", b"ratelimit", b"retry-after")
+_PREFIXES = ("x-ratelimit-", "x-rate-limit-", "x-tokenlimit-", "anthropic-ratelimit-", "ratelimit", "retry-after")
 _MAX_VALUE = 200
 
 
-def select(headers: httpx.Headers) -> dict[str, str]:
-    """Names in lower case; values of more than 200 bytes are left out."""
-    lower = ((name.lower(), value) for name, value in headers.raw)
-    return {
-        name.decode("latin-1"): value.decode("latin-1")
-        for name, value in lower
-        if name.startswith(_PREFIXES) and len(value) <= _MAX_VALUE
-    }
+def select(headers: collections.abc.Mapping[str, str]) -> dict[str, str]:
+    """From names in lower case; values of more than 200 characters are left out."""
+    return {name: value for name, value in headers.items() if name.startswith(_PREFIXES) and len(value) <= _MAX_VALUE}

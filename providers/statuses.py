@@ -17,8 +17,6 @@ _EXACT: dict[int, type[errors.ProviderError]] = {
     499: errors.DeadlineError,
     503: errors.OverloadedError,
     504: errors.DeadlineError,
-    522: errors.ConnectError,  # Cloudflare: the origin was not reached
-    523: errors.ConnectError,
     524: errors.DeadlineError,
     529: errors.OverloadedError,
 }

@@ -5,7 +5,7 @@ the request was sent" as a connect timeout, which makes a call that may be bille
 """
 
 import collections.abc
-import contextlib
+import functools
 import ssl
 
 import aiohttp
@@ -13,10 +13,11 @@ import httpx
 import yarl
 from typing_extensions import override
 
-CHUNK = 256 * 1024
 MAX_HEADER = 64 * 1024
 KEEPALIVE = 4.5  # seconds: less than the 5 s of uvicorn and Node, so that no pooled connection closes under a request
 DNS_TTL = 60
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 # First match wins, so subclasses stand above their bases.
 _EXCEPTIONS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
@@ -51,19 +52,21 @@ class Transport(httpx.AsyncBaseTransport):
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         session = self._session or self._open()
-        content = request.stream if not isinstance(request.stream, httpx.ByteStream) else request.content
-        # httpx has escaped the URL already: escaping it again would change it.
-        url = yarl.URL(str(request.url), encoded=True)
-        with truthful():
+        stream = request.stream
+        limits = request.extensions.get("timeout", {})
+        url = _url(str(request.url))
+        try:
             answer = await session.request(
                 request.method,
                 url,
-                headers=_header_items(request.headers),
-                data=content,
+                headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
+                data=stream.content if isinstance(stream, Body) else await request.aread(),
                 allow_redirects=False,
-                proxy=None if _is_loopback(url) else self._proxy,
-                timeout=_timeout(request.extensions.get("timeout")),
+                proxy=self._proxy if self._proxy and url.host not in _LOOPBACK else None,
+                timeout=_timeout(limits.get("connect"), limits.get("read"), limits.get("pool")),
             )
+        except (aiohttp.ClientError, OSError) as error:
+            raise _truthful(error) from None
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=Stream(answer), request=request)
 
     def _open(self) -> aiohttp.ClientSession:
@@ -90,17 +93,27 @@ class Transport(httpx.AsyncBaseTransport):
             self._session = None
 
 
+class Body(httpx.ByteStream):
+    """A request's body that the transport need not read back."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.content = content
+
+
 class Stream(httpx.AsyncByteStream):
-    """The body as it comes from the wire, still compressed."""
+    """The answer's body as it comes from the wire, still compressed."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
 
     @override
     async def __aiter__(self) -> collections.abc.AsyncIterator[bytes]:
-        with truthful():
+        try:
             async for chunk in self._answer.content.iter_any():
                 yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise _truthful(error) from None
 
     @override
     async def aclose(self) -> None:
@@ -108,31 +121,18 @@ class Stream(httpx.AsyncByteStream):
         self._answer.release() if self._answer.content.at_eof() else self._answer.close()
 
 
-@contextlib.contextmanager
-def truthful() -> collections.abc.Iterator[None]:
-    """Turns aiohttp's exceptions into httpx's. The cause is dropped: it can hold headers, and with them the key."""
-    try:
-        yield
-    except (aiohttp.ClientError, OSError) as error:
-        raise _translated(error) from None
-
-
-def _translated(error: Exception) -> httpx.TransportError:
+def _truthful(error: Exception) -> httpx.TransportError:
+    """The httpx exception. Raise it `from None`: the cause can hold headers, and with them the key."""
     kind = next(to for known, to in _EXCEPTIONS if isinstance(error, known))
     # Only connection errors speak of hosts and errno; the others may quote what was sent or received.
     return kind(str(error) if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__)
 
 
-def _timeout(limits: dict[str, float | None] | None) -> aiohttp.ClientTimeout:
-    limits = limits or {}
-    return aiohttp.ClientTimeout(
-        total=None, connect=limits.get("pool"), sock_connect=limits.get("connect"), sock_read=limits.get("read")
-    )
+@functools.lru_cache(maxsize=256)
+def _url(text: str) -> yarl.URL:
+    return yarl.URL(text, encoded=True)  # httpx has escaped it already: escaping it again would change it
 
 
-def _header_items(headers: httpx.Headers) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw]
-
-
-def _is_loopback(url: yarl.URL) -> bool:
-    return url.host in ("localhost", "127.0.0.1", "::1")
+@functools.lru_cache(maxsize=256)
+def _timeout(connect: float | None, read: float | None, pool: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=pool, sock_connect=connect, sock_read=read)

@@ -17,6 +17,8 @@ _ENDINGS = {
     "content_filter": result.Ending.FILTERED,
     "refusal": result.Ending.REFUSED,
 }
+# The model broke off: OpenRouter says "error" (its error guide), DeepSeek the other (its API reference), read 2026-11.
+_FAILED = ("error", "insufficient_system_resource")
 _WORST_FIRST = (
     result.Ending.FILTERED,
     result.Ending.REFUSED,
@@ -24,6 +26,10 @@ _WORST_FIRST = (
     result.Ending.EMPTY,
     result.Ending.COMPLETE,
 )
+
+
+class _FailedError(Exception):
+    """A choice that the provider itself calls failed."""
 
 
 def body(asked: request.ProviderRequest, to: deployment.Deployment) -> bytes:
@@ -34,22 +40,25 @@ def body(asked: request.ProviderRequest, to: deployment.Deployment) -> bytes:
 
 
 def read(got: answer.Answer, asked: request.ProviderRequest, to: deployment.Deployment) -> result.ProviderResult:
-    if got.status_code != 200:
+    """The answer's meaning. An error inside a 200 is an error, and may have been billed."""
+    if not 200 <= got.status_code < 300:
         raise openai_errors.from_answer(got, to)
     data = _object(got, to)
-    if data.get("error"):
-        raise openai_errors.from_answer(got, to)
+    usage = openai_usage.read(data)
+    if data.get("error") or data.get("object") == "error":
+        raise openai_errors.from_answer(got, to, usage)
     try:
         ending = _READERS[asked.endpoint](data)
-    except (TypeError, KeyError, AttributeError, IndexError) as error:
-        raise openai_errors.unreadable(got, to, f"unexpected form of the answer: {error}") from None
-    usage = openai_usage.read(data)
+    except _FailedError as error:
+        raise openai_errors.failed(got, to, str(error), usage) from None
+    except (TypeError, KeyError, AttributeError) as error:
+        raise openai_errors.unreadable(got, to, f"unexpected form of the answer: {error}", usage) from None
     return result.ProviderResult(
-        status_code=200,
+        status_code=got.status_code,
         request_id=openai_errors.request_id(got),
         body=json_text.one_line(got.body),
-        model=_text(data.get("model")),
-        fingerprint=_text(data.get("system_fingerprint")),
+        model=json_text.storable(data.get("model")),
+        fingerprint=json_text.storable(data.get("system_fingerprint")),
         usage=usage,
         cost=openai_usage.cost(data, to.spec.cost_field),
         ending=ending,
@@ -99,6 +108,8 @@ def _ending(choice: Json, says_something: bool) -> result.Ending:
     reason = choice.get("finish_reason")
     if not isinstance(reason, str | None):
         raise TypeError("finish_reason is no text")
+    if reason in _FAILED:
+        raise _FailedError(reason)
     return _ENDINGS.get(reason or "") or (result.Ending.COMPLETE if says_something else result.Ending.EMPTY)
 
 
@@ -117,10 +128,6 @@ def _string(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("text is no text")
     return value
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 _READERS: dict[str, collections.abc.Callable[[Json], result.Ending]] = {

@@ -5,6 +5,7 @@ import re
 import typing
 
 from providers import answer, deployment, errors, json_text, rate_headers, redact, retry_after, statuses
+from providers import usage as usages
 
 _Class = type[errors.ProviderError]
 
@@ -75,6 +76,10 @@ _PROSE = (
 _TRY_AGAIN = re.compile(r"try again in (?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d*)?)(m?s))?", re.IGNORECASE)
 
 
+_MESSAGE_KEYS = ("message", "detail", "error", "msg")
+_MAX_MESSAGE = 4000
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Facts:
     message: str
@@ -84,27 +89,39 @@ class _Facts:
     number: int | None  # a code that is a status in disguise (vLLM, llama.cpp, Azure)
 
 
-def from_answer(got: answer.Answer, to: deployment.Deployment) -> errors.ProviderError:
+def from_answer(
+    got: answer.Answer, to: deployment.Deployment, usage: usages.Usage | None = None
+) -> errors.ProviderError:
     """The error that a whole answer means, whatever its status and however broken its body."""
     if 300 <= got.status_code < 400:
         return _redirected(got, to)
-    facts = _facts(got)
+    facts = _facts(got, to)
     status = _status(got.status_code, facts)
     kind = _kind(status, facts)
     wait = retry_after.seconds(got.headers)
     return kind(
-        redact.text(facts.message, to.api_key),
+        facts.message,
         code=facts.code,
         type=facts.type,
         param=facts.param,
         retry_after=_wait_in_words(facts.message) if wait is None and status == 429 else wait,
         may_be_billed=got.status_code < 400 or status in statuses.MAYBE_BILLED,
+        usage=usage,
         **_common(got, to),
     )
 
 
-def unreadable(got: answer.Answer, to: deployment.Deployment, why: str) -> errors.BadResponseError:
-    return errors.BadResponseError(why, may_be_billed=True, **_common(got, to))
+def unreadable(
+    got: answer.Answer, to: deployment.Deployment, why: str, usage: usages.Usage | None = None
+) -> errors.BadResponseError:
+    return errors.BadResponseError(why, may_be_billed=True, usage=usage, **_common(got, to))
+
+
+def failed(
+    got: answer.Answer, to: deployment.Deployment, reason: str, usage: usages.Usage | None
+) -> errors.ServerError:
+    why = f"the provider broke off with finish_reason {reason!r}"
+    return errors.ServerError(why, may_be_billed=True, usage=usage, **_common(got, to))
 
 
 def streamed(got: answer.Answer, to: deployment.Deployment) -> errors.InvalidRequestError:
@@ -113,8 +130,7 @@ def streamed(got: answer.Answer, to: deployment.Deployment) -> errors.InvalidReq
 
 
 def request_id(got: answer.Answer) -> str | None:
-    value = got.headers.get("x-request-id")
-    return value if value and len(value) <= 200 and value.isprintable() else None
+    return json_text.storable(got.headers.get("x-request-id"))
 
 
 def _redirected(got: answer.Answer, to: deployment.Deployment) -> errors.ProviderError:
@@ -143,17 +159,21 @@ def _status(status: int, facts: _Facts) -> int:
     return facts.number if facts.number and 400 <= facts.number < 600 else 500
 
 
-def _facts(got: answer.Answer) -> _Facts:
+def _facts(got: answer.Answer, to: deployment.Deployment) -> _Facts:
     node = _node(got.body)
-    said = (node.get(name) for name in ("message", "detail", "error", "msg"))
-    message = next((text for text in said if isinstance(text, str) and text), f"HTTP {got.status_code}")
-    code, kind, param = node.get("code"), node.get("type"), node.get("param")
+
+    def said(name: str, limit: int = 200) -> str | None:
+        text = node.get(name)
+        return json_text.storable(redact.text(text, to.api_key), limit) if isinstance(text, str) else None
+
+    message = next((text for name in _MESSAGE_KEYS if (text := said(name, _MAX_MESSAGE))), f"HTTP {got.status_code}")
+    code = said("code")
     return _Facts(
-        message=message[:4000],
-        code=code if isinstance(code, str) and not code.isdigit() else None,
-        type=kind if isinstance(kind, str) else None,
-        param=param if isinstance(param, str) else None,
-        number=_number(code),
+        message=message,
+        code=None if code is None or code.isdigit() else code,
+        type=said("type"),
+        param=said("param"),
+        number=_number(node.get("code")),
     )
 
 
