@@ -10,7 +10,7 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 
 
 class InvalidWindow(ValueError):
-    """'completion_window' must be "24h", "none", or a duration such as "90m", "36h" or "7d" of at most 10 years."""
+    """The window must be "24h", "none", or a duration such as "90m", "36h" or "7d" of at most 10 years."""
 
     def __init__(self) -> None:
         super().__init__(self.__doc__)

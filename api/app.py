@@ -1,0 +1,39 @@
+"""The HTTP application."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import errors
+from api.guard import Guard
+from api.request_ids import RequestIds
+from api.routes import batches, files, health, models
+from api.services import Services
+
+DESCRIPTION = """The OpenAI Batch API, self-hosted, for every provider: the OpenAI SDK with this address + /v1.
+
+Every error has OpenAI's shape, and every answer an `x-request-id`."""
+
+
+def create_app(services: Services, *, version: str = "0") -> FastAPI:
+    app = FastAPI(title="Gristmill", version=version, description=DESCRIPTION, redirect_slashes=False, redoc_url=None)
+    app.state.services = services
+    errors.install(app)
+    for room in (files, batches, models, health):
+        app.include_router(room.router)
+    app.add_middleware(Guard)
+    app.add_middleware(RequestIds)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's own 422 is never sent."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,113 @@
+"""The keyless mode: only programs of this machine get in, and no web page can make a browser spend money.
+
+A page can send requests to loopback, but not without an Origin, not under a Host name of ours that it had to resolve
+elsewhere (DNS rebinding), and not with a JSON content type.
+"""
+
+import ipaddress
+import re
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import errors
+
+JSON_BODY = 1 << 20
+"""Bytes that a JSON request may have."""
+UPLOAD_PATHS = frozenset({"/v1/files"})
+
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9a-zA-Z.-]+))(?::[0-9]{1,5})?")
+
+
+class Guard:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        try:
+            _check_host(headers)
+            _check_origin(headers)
+            if scope["path"] not in UPLOAD_PATHS:
+                _check_json(headers)
+                receive = _replayed(await _read_body(receive), receive)
+            await self.app(scope, receive, send)
+        except ClientDisconnect:
+            return
+        except errors.ApiError as error:
+            await errors.response(error)(scope, receive, send)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address, without port and brackets, can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_host(headers: Headers) -> None:
+    if not is_loopback(_host_name(headers.get("host", ""))):
+        raise errors.Forbidden(
+            "Without API keys this server answers only under loopback names (localhost, 127.0.0.1, [::1]).",
+            code="host_not_allowed",
+        )
+
+
+def _check_origin(headers: Headers) -> None:
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() != f"http://{headers.get('host', '')}".lower():
+        raise errors.Forbidden("Requests of web pages of another origin are refused.", code="origin_not_allowed")
+
+
+def _check_json(headers: Headers) -> None:
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if has_body and kind != "application/json":
+        raise errors.UnsupportedMediaType(
+            "The body of this request must be JSON: send 'Content-Type: application/json'.",
+            code="unsupported_media_type",
+        )
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length[:20]) > JSON_BODY:
+        raise _too_large()
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while (message := await receive())["type"] == "http.request":
+        body += message.get("body", b"")
+        if len(body) > JSON_BODY:
+            raise _too_large()
+        if not message.get("more_body"):
+            return bytes(body)
+    raise ClientDisconnect
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replayed
+
+
+def _too_large() -> errors.ApiError:
+    return errors.PayloadTooLarge(f"The body of this request may have at most {JSON_BODY} bytes.", code="too_large")
+
+
+def _host_name(host: str) -> str:
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower() if found else ""

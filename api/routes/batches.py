@@ -1,0 +1,200 @@
+"""/v1/batches."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Collection
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Header, Query
+
+from api import errors, faults, present, schemas
+from api.deps import CallerDep, ServicesDep
+from api.services import Services
+from worker import windows
+from worker.routes import RouteError
+from worker.store import batches, progress
+from worker.store.batches import AtRest, Limits, NewBatch
+from worker.tables import Batch
+
+log = logging.getLogger("gristmill.api")
+
+ERRORS_SHOWN, ERRORS_LISTED = 10_000, 100
+"""Faulty lines in one batch, and in each batch of a list; all of them are at /v1/batches/{id}/errors."""
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+
+@router.post("", responses=schemas.error_responses(400))
+def create(
+    body: schemas.BatchCreate,
+    services: ServicesDep,
+    caller: CallerDep,
+    background: BackgroundTasks,
+    x_stainless_retry_count: Annotated[str, Header()] = "0",
+) -> schemas.Batch:
+    """Start a batch. Sent again within ten minutes by an SDK that lost the answer, it returns the first one."""
+    new = _new_batch(body, caller.owner, services)
+    resent = x_stainless_retry_count.isdecimal() and int(x_stainless_retry_count[:9]) >= 1
+    try:
+        row, is_new = services.database.write(lambda session: batches.create(session, new, resent=resent))
+    except batches.InputFileMissing:
+        message = f"No such File object: {faults.shown(body.input_file_id)}"
+        raise errors.BadRequest(message, param="input_file_id", code="file_not_found") from None
+    except batches.WrongPurpose:
+        message = "The input file must have been uploaded with purpose 'batch'."
+        raise errors.BadRequest(message, param="input_file_id", code="invalid_purpose") from None
+    if is_new and row.number is not None:
+        background.add_task(_ring, services, row.number)
+    return _shown(services, row)
+
+
+@router.get("", responses=schemas.error_responses(400))
+def list_batches(
+    services: ServicesDep,
+    caller: CallerDep,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    identity: schemas.Identity | None = None,
+) -> schemas.BatchList:
+    """Newest first. ``identity`` finds the batches of a ``gristmill run``."""
+    with services.database.read() as session:
+        cursor = batches.get(session, caller.owner, after) if after is not None else None
+        if after is not None and cursor is None:
+            raise errors.BadRequest("'after' is not the id of a batch.", param="after", code="invalid_cursor")
+        number = cursor.number if cursor else None
+        rows = batches.page(session, caller.owner, limit=limit + 1, after=number, identity=identity)
+        page = rows[:limit]
+        found = progress.of(session, page, scopes_of=_scopes_of(services), errors=ERRORS_LISTED)
+    return schemas.BatchList(
+        data=[present.batch(row, found[row.number or 0]) for row in page],
+        first_id=page[0].id if page else None,
+        last_id=page[-1].id if page else None,
+        has_more=len(rows) > limit,
+    )
+
+
+@router.get("/{batch_id}", responses=schemas.error_responses(404))
+def retrieve(batch_id: str, services: ServicesDep, caller: CallerDep) -> schemas.Batch:
+    with services.database.read() as session:
+        row = batches.get(session, caller.owner, batch_id)
+    return _shown(services, _found(row, batch_id))
+
+
+@router.get("/{batch_id}/errors", responses=schemas.error_responses(404))
+def line_errors(
+    batch_id: str,
+    services: ServicesDep,
+    caller: CallerDep,
+    after_line: Annotated[int, Query(ge=-1, le=schemas.INTEGER)] = -1,
+    limit: Annotated[int, Query(ge=1, le=ERRORS_SHOWN)] = 1_000,
+) -> schemas.LineErrors:
+    """Every faulty line of the input file, in order."""
+    with services.database.read() as session:
+        row = _found(batches.get(session, caller.owner, batch_id), batch_id)
+        found = progress.line_errors(session, row.number or 0, limit=limit, after=after_line)
+    return present.line_errors(found)
+
+
+@router.post("/{batch_id}/cancel", responses=schemas.error_responses(404, 409))
+def cancel(
+    batch_id: str, services: ServicesDep, caller: CallerDep, body: schemas.BatchCancel | None = None
+) -> schemas.Batch:
+    """No further call starts; those in flight may end, and what they bring is kept."""
+    try:
+        row = services.database.write(lambda session: batches.request_cancel(session, caller.owner, batch_id))
+    except AtRest as rest:
+        raise errors.Conflict(f"Cannot cancel a batch with status '{rest.status}'.") from None
+    return _shown(services, _found(row, batch_id))
+
+
+@router.post("/{batch_id}/pause", responses=schemas.error_responses(404, 409))
+def pause(
+    batch_id: str, services: ServicesDep, caller: CallerDep, body: schemas.BatchCancel | None = None
+) -> schemas.Batch:
+    """No further call starts until the batch is resumed."""
+    try:
+        row = services.database.write(lambda session: batches.pause(session, caller.owner, batch_id))
+    except AtRest as rest:
+        raise errors.Conflict(f"Cannot pause a batch with status '{rest.status}'.") from None
+    return _shown(services, _found(row, batch_id))
+
+
+@router.post("/{batch_id}/resume", responses=schemas.error_responses(400, 404, 409))
+def resume(
+    batch_id: str, services: ServicesDep, caller: CallerDep, body: schemas.BatchResume | None = None
+) -> schemas.Batch:
+    """Let a paused, held or capped batch go on, with other limits if the body names some."""
+    limits = _limits(body or schemas.BatchResume())
+    try:
+        row = services.database.write(lambda session: batches.resume(session, caller.owner, batch_id, **limits))
+    except AtRest as rest:
+        raise errors.Conflict(f"Cannot resume a batch with status '{rest.status}'.") from None
+    return _shown(services, _found(row, batch_id))
+
+
+def _new_batch(body: schemas.BatchCreate, owner: str, services: Services) -> NewBatch:
+    options = body.gristmill or schemas.BatchOptions()
+    return NewBatch(
+        owner=owner,
+        endpoint=body.endpoint,
+        input_file_id=body.input_file_id,
+        completion_window=body.completion_window,
+        window_seconds=windows.seconds(body.completion_window, standard=services.day_window_seconds),
+        fingerprint=_fingerprint(body),
+        metadata=body.metadata or {},
+        identity=options.identity,
+        priority=options.priority,
+        hold=options.hold,
+        invalid_lines=options.invalid_lines,
+        line_limit=options.line_limit,
+        max_cost=None if options.max_cost is None else present.picousd(options.max_cost),
+        allow_unknown_cost=options.allow_unknown_cost,
+        output_expires_after=body.output_expires_after.seconds if body.output_expires_after else None,
+    )
+
+
+def _fingerprint(body: schemas.BatchCreate) -> str:
+    """Equal bodies have equal fingerprints, whatever their spaces and the order of their keys."""
+    said = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _limits(body: schemas.BatchResume) -> Limits:
+    limits: Limits = {}
+    if "max_cost" in body.model_fields_set:
+        limits["max_cost"] = None if body.max_cost is None else present.picousd(body.max_cost)
+    if "allow_unknown_cost" in body.model_fields_set:
+        limits["allow_unknown_cost"] = body.allow_unknown_cost
+    if "line_limit" in body.model_fields_set:
+        limits["line_limit"] = body.line_limit
+    return limits
+
+
+def _found(row: Batch | None, id: str) -> Batch:
+    if row is None:
+        raise errors.NotFound(f"No batch found with id '{faults.shown(id)}'.")
+    return row
+
+
+def _shown(services: Services, row: Batch) -> schemas.Batch:
+    with services.database.read() as session:
+        found = progress.of(session, [row], scopes_of=_scopes_of(services), errors=ERRORS_SHOWN)
+    return present.batch(row, found[row.number or 0])
+
+
+def _scopes_of(services: Services) -> Callable[[str], Collection[str]]:
+    def scopes_of(route: str) -> Collection[str]:
+        try:
+            return {deployment.scope for deployment in services.routes.resolve(route).deployments}
+        except RouteError:
+            return ()
+
+    return scopes_of
+
+
+def _ring(services: Services, number: int) -> None:
+    try:
+        services.doorbell.ring_intake(number)
+    except Exception:
+        log.warning("the broker does not answer; the control process will start batch %d", number, exc_info=True)

@@ -1,0 +1,31 @@
+"""What the routes work with."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from worker.blobs import Blobs
+from worker.database import Database
+from worker.routes import Routes
+
+
+class Doorbell(Protocol):
+    """Tells the workers that something waits; SQL rings again for whatever gets lost."""
+
+    def ring_intake(self, batch: int) -> None: ...
+
+    def is_up(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Services:
+    database: Database
+    blobs: Blobs
+    routes: Routes
+    doorbell: Doorbell
+    day_window_seconds: float
+    """What ``24h`` means."""
+    lease_seconds: float
+    """A worker that was not seen for so long is gone."""
+    openai_limits: bool = False
+    stall_seconds: float = 60.0
+    """An upload that brings no byte for so long is given up."""

@@ -1,0 +1,91 @@
+"""What is known of batches besides their own rows: models, faulty lines, calls in flight, and why lines wait."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy
+from sqlmodel import Session, col, select
+
+from worker import clock, states
+from worker.states import SliceState
+from worker.store import scopes
+from worker.tables import Batch, LineError, Slice, Tally
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Why some or all lines of a batch wait. ``scope`` or ``model`` says which; neither means all."""
+
+    reason: str
+    since: float
+    scope: str | None = None
+    model: str | None = None
+    detail: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    tallies: list[Tally] = field(default_factory=list)
+    errors: list[LineError] = field(default_factory=list)
+    in_flight: int = 0
+    blocks: list[Block] = field(default_factory=list)
+
+
+def of(
+    session: Session, batches: Sequence[Batch], *, scopes_of: Callable[[str], Collection[str]], errors: int
+) -> dict[int, Progress]:
+    """By batch number. ``scopes_of`` names the scopes that a route may spend; ``errors`` limits the faulty lines."""
+    found = {batch.number: Progress() for batch in batches if batch.number is not None}
+    for tally in session.exec(select(Tally).where(col(Tally.batch).in_(found)).order_by(col(Tally.route))):
+        found[tally.batch].tallies.append(tally)
+    for batch in batches:
+        assert batch.number is not None
+        if batch.status == states.BatchStatus.FAILED:
+            found[batch.number].errors = line_errors(session, batch.number, limit=errors)
+    _count_in_flight(session, found)
+    resting = scopes.paused(session)
+    for batch in batches:
+        assert batch.number is not None
+        if batch.status not in states.AT_REST:
+            progress = found[batch.number]
+            progress.blocks = list(_blocks(batch, progress.tallies, resting, scopes_of))
+    return found
+
+
+def line_errors(session: Session, batch: int, *, limit: int, after: int = -1) -> list[LineError]:
+    """Faulty lines in order. An error of the whole file has the line 0."""
+    query = select(LineError).where(LineError.batch == batch, LineError.line > after)
+    return list(session.exec(query.order_by(col(LineError.line)).limit(limit)))
+
+
+def _count_in_flight(session: Session, found: dict[int, Progress]) -> None:
+    query = sqlalchemy.select(col(Slice.batch), col(Slice.started)).where(
+        col(Slice.batch).in_(found),
+        col(Slice.state) == SliceState.LEASED,
+        col(Slice.lease_until) > clock.now(),
+        col(Slice.started) != "",
+    )
+    for batch, started in session.connection().execute(query):
+        found[batch].in_flight += started.count(",") + 1
+
+
+def _blocks(
+    batch: Batch,
+    tallies: Sequence[Tally],
+    resting: dict[str, scopes.PausedScope],
+    scopes_of: Callable[[str], Collection[str]],
+) -> list[Block]:
+    blocks: list[Block] = []
+    if batch.capped_at is not None:
+        blocks.append(Block(reason="max_cost", since=batch.capped_at))
+    waiting = [tally for tally in tallies if tally.lines > tally.completed + tally.failed]
+    for tally in waiting:
+        if tally.paused_at is not None:
+            blocks.append(
+                Block(model=tally.route, reason="failing_alike", since=tally.paused_at, detail=tally.alike_code)
+            )
+    spent = {scope for tally in waiting for scope in scopes_of(tally.route)} if resting else set()
+    for scope in sorted(spent & resting.keys()):
+        rest = resting[scope]
+        blocks.append(Block(scope=scope, reason=rest.reason, since=rest.paused_at, detail=rest.detail))
+    return blocks
