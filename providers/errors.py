@@ -258,7 +258,7 @@ def _is_openai_shaped(body: bytes) -> bool:
     try:
         error = json_text.loads(body)["error"]
         return isinstance(error["message"], str) and all(
-            isinstance(error.get(key), str | None) for key in ("type", "param", "code")
+            isinstance(error[key], str | None) for key in ("type", "param", "code")
         )
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return False

@@ -65,6 +65,8 @@ _PROSE = (
     _Prose(errors.RateLimitError, re.compile(r"^Request too large for"), errors.RequestTooBigError),
     # OpenAI's rate limit guide (RPD, TPD), read 2026-11.
     _Prose(errors.RateLimitError, re.compile(r"\bper day \((RPD|TPD)\)"), errors.DailyQuotaError),
+    # Gateways and compatible servers under OpenAI's own rate code (QwenLM/qwen-code#3409), read 2026-11.
+    _Prose(errors.RateLimitError, re.compile(r"^Too many concurrent requests"), errors.ConcurrencyLimitError),
     # vLLM up to 0.15 and from 0.16: both are type BadRequestError, code 400 (vllm#20409, harbor#996), read 2026-11.
     _Prose(errors.InvalidRequestError, re.compile(r"maximum context length is \d"), errors.ContextLengthError),
     _Prose(errors.InvalidRequestError, re.compile(r"^You passed \d+ input tokens"), errors.ContextLengthError),
