@@ -1,5 +1,6 @@
 """What the routes work with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,11 +10,9 @@ from worker.routes import Routes
 
 
 class Doorbell(Protocol):
-    """Tells the workers that something waits; SQL rings again for whatever gets lost."""
+    """Tells the workers that something waits (worker/doorbell.py); SQL rings again for whatever gets lost."""
 
-    def ring_intake(self, batch: int) -> None: ...
-
-    def is_up(self) -> bool: ...
+    def ring_intake(self, batch: int) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +21,7 @@ class Services:
     blobs: Blobs
     routes: Routes
     doorbell: Doorbell
+    broker_answers: Callable[[], bool]
     day_window_seconds: float
     """What ``24h`` means."""
     lease_seconds: float

@@ -25,7 +25,7 @@ CHUNK = 4 << 20
 """Bytes of lines that are in memory at a time; a single longer line makes a longer chunk."""
 
 _ID = re.compile(r"file-([a-z0-9]{24})([oe])([1-9][0-9]{0,8})")
-_KINDS: dict[str, Kind] = {"o": "output", "e": "error"}
+KINDS: dict[str, Kind] = {"o": "output", "e": "error"}
 
 
 class Unfinished(Exception):
@@ -56,7 +56,7 @@ def find(session: Session, owner: str, id: str) -> OutputFile | None:
     batch = batches.get(session, owner, f"batch_{parsed[1]}") if parsed else None
     if parsed is None or batch is None or batch.number is None or int(parsed[3]) > batch.generation:
         return None
-    kind, generation = _KINDS[parsed[2]], int(parsed[3])
+    kind, generation = KINDS[parsed[2]], int(parsed[3])
     complete = generation < batch.generation or batch.status in states.AT_REST
     size = _size(session, batch, kind, generation)
     if (complete and size == 0) or session.get(File, id) is not None:

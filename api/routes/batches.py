@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Collection
 from typing import Annotated
 
@@ -16,8 +15,6 @@ from worker.routes import RouteError
 from worker.store import batches, progress
 from worker.store.batches import AtRest, Limits, NewBatch
 from worker.tables import Batch
-
-log = logging.getLogger("gristmill.api")
 
 ERRORS_SHOWN, ERRORS_LISTED = 10_000, 100
 """Faulty lines in one batch, and in each batch of a list; all of them are at /v1/batches/{id}/errors."""
@@ -45,7 +42,7 @@ def create(
         message = "The input file must have been uploaded with purpose 'batch'."
         raise errors.BadRequest(message, param="input_file_id", code="invalid_purpose") from None
     if is_new and row.number is not None:
-        background.add_task(_ring, services, row.number)
+        background.add_task(services.doorbell.ring_intake, row.number)
     return _shown(services, row)
 
 
@@ -191,10 +188,3 @@ def _scopes_of(services: Services) -> Callable[[str], Collection[str]]:
             return ()
 
     return scopes_of
-
-
-def _ring(services: Services, number: int) -> None:
-    try:
-        services.doorbell.ring_intake(number)
-    except Exception:
-        log.warning("the broker does not answer; the control process will start batch %d", number, exc_info=True)

@@ -26,7 +26,7 @@ def healthz() -> schemas.Health:
 def readyz(services: ServicesDep, response: Response) -> schemas.Readiness:
     """Database, broker and workers are there: what is submitted now begins now."""
     workers = _workers(services)
-    broker = services.doorbell.is_up()
+    broker = services.broker_answers()
     missing = [
         *(["the database does not answer"] if workers is None else []),
         *([] if broker else ["the broker does not answer"]),
