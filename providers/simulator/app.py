@@ -10,6 +10,7 @@ How to ask for faults is told in faults.py.
 """
 
 import collections
+import dataclasses
 import datetime
 import hashlib
 import re
@@ -21,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from providers.simulator import answers, delivery, dialect, faults, limits, models, options, statistics
+from providers.simulator import answers, delivery, dialect, faults, limits, models, options, samples, statistics
 from providers.simulator.ask import Ask
 from providers.simulator.dialect import Refusal, Reply
 
@@ -32,11 +33,13 @@ Send = Callable[[Message], Awaitable[None]]
 _TAG = re.compile(r"tag:([\w.-]+)")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Lane:
-    """All calls of one key to one model."""
+    """All calls of one key to one model; the limits are of the model or, if the options say so, of the key."""
 
-    def __init__(self, settings: options.Settings, quota: limits.Quota) -> None:
-        self.settings, self.quota = settings, quota
+    settings: options.Settings
+    shared: options.Settings  # whose limits the quota keeps
+    quota: limits.Quota
 
 
 class Simulator:
@@ -50,6 +53,7 @@ class Simulator:
         self._mark = _mark(self.options.marker)
         self._records: collections.deque[dict[str, Any]] = collections.deque(maxlen=self.options.record)
         self.stats = statistics.Statistics()
+        self._pages = self._pages_of_its_own()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,8 +67,7 @@ class Simulator:
 
     # The pages of the simulator itself
 
-    @property
-    def _pages(self) -> dict[tuple[str, str], Callable[[bytes, bytes], Any]]:
+    def _pages_of_its_own(self) -> dict[tuple[str, str], Callable[[bytes, bytes], Any]]:
         return {
             ("GET", "/stats"): lambda query, body: self.stats.report(with_nonces=b"nonces" in query),
             ("GET", "/requests"): lambda query, body: list(self._records),
@@ -158,16 +161,20 @@ class Simulator:
         try:
             commands = faults.within(ask.text) if self.options.commands else []
         except faults.FaultError as error:
-            stats.rejected(tally, nonce, "invalid", None)
-            await call.refuse(call.speaker.failed(ask.model, faults.Fault(status=400, message=str(error))))
+            await self._refuse(call, tally, nonce, ask, str(error))
             return
         attempt = nonce.calls + 1
         if lane.settings.refuse:
             commands = [{"code": lane.settings.refuse}, *commands]
-        commands += faults.drawn(lane.settings.faults, self.options.seed, ask.nonce, attempt)
+        if lane.settings.faults:
+            commands += faults.drawn(lane.settings.faults, self.options.seed, ask.nonce, attempt)
         fault = faults.merge(commands, attempt) if commands else faults.NONE
-        answer = _made(ask, fault, lane.settings.tokens)
-        denial = lane.quota.admit(_charge(ask, answer.usage, lane.settings), lane.settings, time.monotonic())
+        try:
+            answer = _made(ask, fault, lane.settings.tokens)
+        except samples.SchemaError as error:
+            await self._refuse(call, tally, nonce, ask, str(error))
+            return
+        denial = lane.quota.admit(_charge(ask, answer.usage, lane.settings), lane.shared, time.monotonic())
         call.lane(lane.settings, lane.quota)
         if denial is not None:
             stats.rejected(tally, nonce, denial.reason, denial.wait if lane.settings.retry_after != "none" else None)
@@ -193,12 +200,22 @@ class Simulator:
         else:
             stats.gone(tally, nonce)
 
+    async def _refuse(
+        self, call: delivery.Call, tally: statistics.Tally, nonce: statistics.Nonce, ask: Ask, message: str
+    ) -> None:
+        self.stats.rejected(tally, nonce, "invalid", None)
+        await call.refuse(call.speaker.failed(ask.model, faults.Fault(status=400, message=message)))
+
     def _lane(self, key: str, model: str) -> Lane:
         lane = self._lanes.get((key, model))
         if lane is None:
             scope = (key, model if self.options.scope == "model" else "")
-            quota = self._quotas.setdefault(scope, limits.Quota())
-            lane = self._lanes[key, model] = Lane(self.options.settings(key, model), quota)
+            settings = self.options.settings(key, model)
+            lane = self._lanes[key, model] = Lane(
+                settings=settings,
+                shared=settings if scope[1] else self.options.settings(key, ""),
+                quota=self._quotas.setdefault(scope, limits.Quota()),
+            )
         return lane
 
     def _name(self, ask: Ask) -> None:

@@ -22,9 +22,16 @@ FORMATS = {
 SHALLOW, DEEPEST = 4, 24
 
 
+class SchemaError(Exception):
+    """The schema itself is malformed."""
+
+
 def make(schema: dict[str, Any], seed: int) -> Any:
-    """Deterministic; a schema that no value satisfies gets some value all the same."""
-    return _Maker(schema, seed).value(schema, 0)
+    """Deterministic; a schema that no value satisfies gets some value all the same. Raises SchemaError."""
+    try:
+        return _Maker(schema, seed).value(schema, 0)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise SchemaError(f"Invalid schema: {error}") from error
 
 
 class _Maker:
@@ -120,17 +127,19 @@ class _Maker:
 
     def _number(self, schema: dict[str, Any], whole: bool) -> int | float:
         step = schema.get("multipleOf") or (1 if whole else 0.25)
-        low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
-        over, under = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
-        first = max(math.ceil(low / step), math.floor(over / step) + 1) if max(low, over) > -math.inf else None
-        last = min(math.floor(high / step), math.ceil(under / step) - 1) if min(high, under) < math.inf else None
-        if first is None:
-            first = 0 if last is None or last >= 0 else last - 100
+        firsts = [math.ceil(schema["minimum"] / step)] if "minimum" in schema else []
+        firsts += [math.floor(schema["exclusiveMinimum"] / step) + 1] if "exclusiveMinimum" in schema else []
+        lasts = [math.floor(schema["maximum"] / step)] if "maximum" in schema else []
+        lasts += [math.ceil(schema["exclusiveMaximum"] / step) - 1] if "exclusiveMaximum" in schema else []
+        last = min(lasts) if lasts else None
+        first = max(firsts) if firsts else 0 if last is None or last >= 0 else last - 100
         if last is None:
             last = first + 100
-        if first > last:  # no multiple fits: the middle satisfies the bounds at least
-            return float(max(low, over) + min(high, under)) / 2
-        value = (first + self._pick(min(last - first, 1000) + 1)) * step
+        if first > last and not whole:  # no multiple fits between narrow bounds: the middle does
+            low = max(schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf))
+            high = min(schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf))
+            return float(low + high) / 2
+        value = (first + self._pick(min(max(last - first, 0), 1000) + 1)) * step
         return int(value) if whole else float(value)
 
     def _string(self, schema: dict[str, Any]) -> str:

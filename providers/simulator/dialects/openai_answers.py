@@ -3,6 +3,7 @@
 import array
 import base64
 import hashlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,10 +145,8 @@ def _with_usage(body: dict[str, Any], how: str | None) -> dict[str, Any]:
     elif how == "null":
         body["usage"] = None
     elif how is not None:
-        counts = {name: count for name, count in body["usage"].items() if isinstance(count, int)}
-        body["usage"] = {
-            name: {"zero": 0, "negative": -count - 1, "string": "many"}[how] for name, count in counts.items()
-        }
+        names = [name for name, count in body["usage"].items() if isinstance(count, int)]
+        body["usage"] = dict.fromkeys(names, {"zero": 0, "negative": -7, "string": "many"}[how])
     return body
 
 
@@ -240,4 +239,7 @@ def _event(chunk: dict[str, Any]) -> bytes:
 
 
 def _dumped(value: Any) -> bytes:
-    return orjson.dumps(value)
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a lone surrogate, echoed
+        return json.dumps(value).encode()
