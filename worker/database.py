@@ -1,4 +1,4 @@
-"""The database: SQLite with one writer thread a process, or Postgres. SQL is the truth; everything else is a doorbell."""
+"""The database: SQLite with one writer thread a process, or Postgres. SQL is the truth."""
 
 import logging
 import queue

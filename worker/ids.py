@@ -19,6 +19,10 @@ def new_batch() -> str:
     return "batch_" + _random()
 
 
+def new_event() -> str:
+    return "evt_" + _random()
+
+
 def is_file(text: str) -> bool:
     """Whether ``text`` could be the id of an uploaded file. Everything else must not reach SQL or a path."""
     return _FILE.fullmatch(text) is not None

@@ -3,9 +3,20 @@
 Times are unix seconds by the database's clock, money is an integer of pico-USD (1e-12 USD), None is "unknown".
 """
 
-from typing import Any
+from typing import cast
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlmodel import Field, SQLModel
 
 LINE_BITS = 32
@@ -337,4 +348,11 @@ class Leadership(SQLModel, table=True):
     until: float
 
 
-TABLES: dict[str, Any] = {table.__tablename__: table for table in SQLModel.__subclasses__()}
+def _core(model: type[SQLModel]) -> Table:
+    return cast(Table, model.__table__)  # type: ignore[attr-defined]
+
+
+BATCH, TALLY, SLICE, JOB = _core(Batch), _core(Tally), _core(Slice), _core(Job)
+ATTEMPT, RESULT, FILE, SCOPE = _core(Attempt), _core(Result), _core(File), _core(Scope)
+PROCESS, LEADERSHIP = _core(Process), _core(Leadership)
+"""The same tables for statements of SQLAlchemy Core, which the hot paths use."""

@@ -5,6 +5,7 @@ import fcntl
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from worker.embedded import filesystem
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
+LOCK_PATIENCE_SECONDS = 0.5
+"""To ask whether a server lives, a command holds the lock for an instant: that must not refuse a server."""
 OURS = ("gristmill.db", "server.lock", "valkey", "files", "logs")
 
 # HomeError
@@ -81,15 +84,11 @@ class Home:
         return self.path / "server.lock"
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, patience: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
         """Held while the server lives; the system lets go of it even after kill -9. Raises HomeInUse."""
         descriptor = os.open(self.server_lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise HomeInUse(self.path) from None
-        try:
+            self._take(descriptor, time.monotonic() + patience)
             yield
         finally:
             os.close(descriptor)
@@ -98,10 +97,19 @@ class Home:
     def is_locked(self) -> bool:
         """Whether a server lives here."""
         try:
-            with self.lock():
+            with self.lock(patience=0):
                 return False
         except HomeInUse:
             return True
+
+    def _take(self, descriptor: int, deadline: float) -> None:
+        while True:
+            try:
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise HomeInUse(self.path) from None
+                time.sleep(0.02)
 
 
 def prepare(path: Path, *, needs_local_disk: bool = True) -> Home:

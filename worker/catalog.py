@@ -1,0 +1,80 @@
+"""What the configuration says of a route: who serves it, within which limits, at which price."""
+
+import math
+from dataclasses import dataclass
+
+from providers.cost import Cost
+from providers.deployment import Deployment
+from providers.price import PER_MILLION, Price, Rates
+from providers.pricing import PriceBook
+from providers.usage import Usage
+from worker.config import Config
+from worker.routes import Route, Routes
+from worker.settings import Settings
+
+SLICE_JOBS = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScopeLimits:
+    """A scope's quota as configured; None where nothing is said. ``share`` is already taken off."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    concurrency: int | None = None
+
+
+class Catalog:
+    """Routes with limits and prices."""
+
+    def __init__(self, config: Config, routes: Routes, prices: PriceBook, settings: Settings) -> None:
+        self.config = config
+        self.routes = routes
+        self.prices = prices
+        self._settings = settings
+
+    def resolve(self, model: str) -> Route:
+        """Raises RouteError."""
+        return self.routes.resolve(model)
+
+    def limits(self, deployment: Deployment) -> ScopeLimits:
+        section = self.routes.providers[deployment.provider].config
+        spec, share = deployment.spec, section.share or 1.0
+        requests, tokens = section.rpm or spec.requests_per_minute, section.tpm or spec.tokens_per_minute
+        return ScopeLimits(
+            requests_per_minute=requests * share if requests else None,
+            tokens_per_minute=tokens * share if tokens else None,
+            concurrency=section.concurrency or spec.concurrency,
+        )
+
+    def max_retries(self, deployment: Deployment) -> int:
+        configured = self.routes.providers[deployment.provider].config.max_retries
+        return self._settings.max_retries if configured is None else configured
+
+    def slice_jobs(self, model: str) -> int:
+        """At most 200 lines, or about one minute of the widest deployment's requests."""
+        limits = [self.limits(deployment).requests_per_minute for deployment in self.resolve(model).deployments]
+        known = [limit for limit in limits if limit is not None]
+        return SLICE_JOBS if len(known) < len(limits) else max(1, min(SLICE_JOBS, math.floor(max(known))))
+
+    def token_prices(self, model: str) -> tuple[int | None, int | None]:
+        """Pico-USD of an input and an output token at the dearest deployment; None if any of them is unknown."""
+        rates = [self._rates(deployment) for deployment in self.resolve(model).deployments]
+        known = [rate for rate in rates if rate is not None]
+        if len(known) < len(rates):
+            return None, None
+        return max(-(-rate.input // PER_MILLION) for rate in known), max(
+            -(-rate.output // PER_MILLION) for rate in known
+        )
+
+    def cost(self, deployment: Deployment, usage: Usage | None) -> Cost | None:
+        """What a call cost by its usage; None if the usage or the price is unknown."""
+        price = self._price(deployment)
+        return None if price is None or usage is None else price.cost(usage)
+
+    def _price(self, deployment: Deployment) -> Price | None:
+        return self.prices.price(deployment.spec.name, deployment.model, provider=deployment.provider)
+
+    def _rates(self, deployment: Deployment) -> Rates | None:
+        price = self._price(deployment)
+        return None if price is None else price.rates(0)

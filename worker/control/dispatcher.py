@@ -1,0 +1,217 @@
+"""Dispatch: choose the slices that go to the workers next, and keep as few as possible outside SQL."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session
+
+from providers.deployment import Deployment
+from worker.catalog import Catalog
+from worker.celery_app import provider_queue
+from worker.database import Database
+from worker.doorbell import Doorbell
+from worker.routes import RouteError
+from worker.store import dispatching, processes, scopes, slices
+
+AHEAD_SECONDS = 20.0
+"""Of a limited scope, this much of its quota may be outside SQL, or one slice for each process."""
+SMALL = 0.25
+"""Slices with fewer open jobs than this part of a full one are merged before they are published again."""
+PROBE_SECONDS = 120.0
+"""If nothing is heard of a probe for so long, another one may go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A slice to publish, and the paused scope that it is to probe, if any."""
+
+    slice: int
+    batch: int
+    batch_id: str
+    provider: str
+    jobs: int
+    probe: str | None
+
+
+class Dispatcher:
+    """One tick looks at everything and publishes what fits. Only the elected leader ticks."""
+
+    def __init__(self, database: Database, catalog: Catalog, doorbell: Doorbell, lease_seconds: float) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._doorbell = doorbell
+        self._lease_seconds = lease_seconds
+        self._blocked: list[int] | None = None
+
+    def tick(self) -> int:
+        """Publish and ring; how many slices."""
+        with self._database.read() as session:
+            choices, blocked = _Survey(session, self._catalog, self._lease_seconds).choose()
+            unheard = dispatching.unheard(session)
+        if blocked != self._blocked:
+            self._database.write(lambda session: dispatching.mark_blocked(session, blocked))
+            self._blocked = blocked
+        rung = sum(self._publish(choice) for choice in choices)
+        for row in self._database.write(lambda session: dispatching.ring_again(session, unheard)) if unheard else ():
+            self._doorbell.ring_slice(
+                provider=row.provider, batch_id=row.batch_id, slice=row.id, epoch=row.epoch, jobs=row.open, probe=None
+            )
+        return rung
+
+    def merge_small(self) -> None:
+        """Regroup what is left of slices whose other jobs are done."""
+        with self._database.read() as session:
+            groups = list(_small_groups(session, self._catalog))
+        for batch, ids in groups:
+            self._database.write(lambda session, batch=batch, ids=ids: dispatching.merge(session, batch, ids))  # type: ignore[misc]
+
+    def _publish(self, choice: Choice) -> bool:
+        def publish(session: Session) -> int | None:
+            if choice.probe is not None and not scopes.probe(session, choice.probe, PROBE_SECONDS):
+                return None
+            return slices.publish(session, choice.slice, choice.provider)
+
+        epoch = self._database.write(publish)
+        if epoch is None:
+            return False
+        return self._doorbell.ring_slice(
+            provider=choice.provider,
+            batch_id=choice.batch_id,
+            slice=choice.slice,
+            epoch=epoch,
+            jobs=choice.jobs,
+            probe=choice.probe,
+        )
+
+
+class _Survey:
+    """What one tick sees, and what it has already given away."""
+
+    def __init__(self, session: Session, catalog: Catalog, lease_seconds: float) -> None:
+        self._session = session
+        self._catalog = catalog
+        self._paused = scopes.paused(session)
+        self._probing: set[str] = set()
+        self._batches = dispatching.running(session)
+        self._routes = dispatching.unfinished_routes(session, [batch.number for batch in self._batches])
+        self._workers = processes.living(session, lease_seconds)
+        outside = dispatching.outside(session)
+        self._slices_of: Counter[str] = Counter()
+        self._batch_slices: Counter[int] = Counter()
+        self._owner_slices: Counter[str] = Counter()
+        self._route_slices: Counter[str] = Counter()
+        owners = {batch.number: batch.owner for batch in self._batches}
+        for row in outside:
+            self._count(row.provider, row.batch, owners.get(row.batch, ""), row.route, row.slices)
+
+    def choose(self) -> tuple[list[Choice], list[int]]:
+        """The slices to publish, fairly over owners and batches of one priority; and the batches that cannot go on."""
+        open_routes = {batch.number: self._open_routes(batch.number) for batch in self._batches}
+        waiting = {
+            batch.number: list(self._ready(batch, open_routes[batch.number]))
+            for batch in self._batches
+            if open_routes[batch.number]
+        }
+        choices = []
+        while batch := self._next([batch for batch in self._batches if waiting.get(batch.number)]):
+            row = waiting[batch.number].pop(0)
+            choice = self._fit(batch, row, open_routes[batch.number])
+            if choice is not None:
+                choices.append(choice)
+                self._count(choice.provider, batch.number, batch.owner, row.route, 1)
+        startable = {number for number, routes in open_routes.items() if routes}
+        blocked = [number for number in dispatching.idle(self._session) if number not in startable]
+        return choices, blocked
+
+    def _next(self, batches: list[Any]) -> Any:
+        return min(
+            batches,
+            key=lambda batch: (
+                -batch.priority,
+                self._owner_slices[batch.owner],
+                self._batch_slices[batch.number],
+                batch.number,
+            ),
+            default=None,
+        )
+
+    def _open_routes(self, number: int) -> dict[str, Deployment]:
+        """Routes of the batch that some provider may serve now, with the deployment whose provider is to get them."""
+        found = {}
+        for route in self._routes.get(number, ()):
+            try:
+                deployments = self._catalog.resolve(route).deployments
+            except RouteError:
+                continue
+            usable = next((one for one in deployments if one.scope not in self._paused), None)
+            usable = usable or next((one for one in deployments if self._may_probe(one.scope)), None)
+            if usable is not None:
+                found[route] = usable
+        return found
+
+    def _may_probe(self, scope: str) -> bool:
+        return scope not in self._probing and self._paused[scope].probe_in == 0
+
+    def _ready(self, batch: Any, routes: dict[str, Deployment]) -> Sequence[Any]:
+        room = sum(self._room(provider) for provider in {one.provider for one in routes.values()})
+        if room <= 0:
+            return ()
+        return dispatching.ready(self._session, batch.number, routes.keys(), batch.line_limit, room)
+
+    def _fit(self, batch: Any, row: Any, routes: dict[str, Deployment]) -> Choice | None:
+        deployment = routes[row.route]
+        if self._room(deployment.provider) <= 0 or self._route_slices[row.route] >= self._most(deployment, row):
+            return None
+        probe = deployment.scope if deployment.scope in self._paused else None
+        if probe is not None and probe in self._probing:
+            return None
+        if probe is not None:
+            self._probing.add(probe)
+        return Choice(row.id, batch.number, batch.id, deployment.provider, row.open, probe)
+
+    def _room(self, provider: str) -> int:
+        queue = provider_queue(provider)
+        slots = sum(worker.slots for worker in self._workers if queue in worker.queues)
+        return slots - self._slices_of[provider]
+
+    def _most(self, deployment: Deployment, row: Any) -> float:
+        limit = self._catalog.limits(deployment).requests_per_minute
+        if limit is None:
+            return math.inf
+        queue = provider_queue(deployment.provider)
+        processes = sum(queue in worker.queues for worker in self._workers)
+        return float(max(processes, math.ceil(limit / 60 * AHEAD_SECONDS / max(1, row.open))))
+
+    def _count(self, provider: str, batch: int, owner: str, route: str, count: int) -> None:
+        self._slices_of[provider] += count
+        self._batch_slices[batch] += count
+        self._owner_slices[owner] += count
+        self._route_slices[route] += count
+
+
+def _small_groups(session: Session, catalog: Catalog) -> Sequence[tuple[int, list[int]]]:
+    groups: list[tuple[int, list[int]]] = []
+    batches = dispatching.running(session)
+    for batch in batches:
+        rows = dispatching.ready(
+            session,
+            batch.number,
+            dispatching.unfinished_routes(session, [batch.number]).get(batch.number, ()),
+            batch.line_limit,
+            400,
+        )
+        for route in {row.route for row in rows}:
+            full = catalog.slice_jobs(route)
+            small = [row for row in rows if row.route == route and not row.alone and row.open < full * SMALL]
+            group, size = [], 0
+            for row in small:
+                if size + row.open > full:
+                    break
+                group.append(row.id)
+                size += row.open
+            if len(group) > 1:
+                groups.append((batch.number, group))
+    return groups

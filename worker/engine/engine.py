@@ -1,0 +1,310 @@
+"""The engine: one loop thread a process, with the client, the gate, the recorder and the slices at work."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import redis.asyncio
+
+from providers.client import Client
+from providers.deployment import Deployment
+from providers.errors import ProviderError
+from worker import owner
+from worker.blobs import Blobs
+from worker.catalog import Catalog
+from worker.database import Database, DatabaseAway
+from worker.engine.bodies import Bodies
+from worker.engine.health import Health, Refundable
+from worker.engine.recorder import Recorder
+from worker.engine.slice_run import SliceRun
+from worker.limiter.exchange import Exchange
+from worker.limiter.gate import Gate, ProcessBudget, ScopeGate
+from worker.settings import Settings
+from worker.store import processes, scopes, slices, watching
+from worker.store.recording import BatchView
+from worker.store.slices import Claim
+
+log = logging.getLogger("gristmill.engine")
+
+WATCH_SECONDS = 1.0
+
+
+class Engine:
+    """Runs slices for Celery's threads. ``start`` before the first task, ``drain`` and ``close`` at the end."""
+
+    client: Client
+    recorder: Recorder
+
+    def __init__(
+        self, *, settings: Settings, database: Database, catalog: Catalog, blobs: Blobs, redis_url: str
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.bodies = Bodies(blobs)
+        self.process = owner.myself()
+        self._database = database
+        self._redis_url = redis_url
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
+        self._runs: dict[tuple[int, int], SliceRun] = {}
+        self._health: dict[str, Health] = {}
+        self._paused: dict[str, str] = {}
+        self._unsaved_pauses: set[str] = set()
+        self._stop_seen: dict[int, float] = {}
+        self._held_before: set[tuple[int, int]] = set()
+        self._alone: asyncio.Lock
+        self._tasks: list[asyncio.Task[None]] = []
+        self.draining = False
+
+    def start(self, name: str, queues: list[str], slots: int) -> None:
+        """Open everything. Raises DatabaseAway."""
+        self._database.write(lambda session: processes.register(session, self.process, name, queues, slots))
+        self._thread.start()
+        self._submit(self._open()).result()
+
+    def execute(self, slice: int, epoch: int, probe: str | None) -> None:
+        """The body of a Celery task: claim the slice and see it through. A repeated message finds nothing to claim."""
+        if self.draining:
+            return
+        claim = self._database.write(
+            lambda session: slices.claim(session, slice, epoch, self.process, self.settings.lease_seconds)
+        )
+        if claim is not None:
+            self._submit(self._execute(claim, probe)).result()
+
+    def drain(self) -> None:
+        """No call begins any more; calls in flight have the grace of ``drain_seconds``. Returns at once."""
+        if not self.draining:
+            self.draining = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def close(self) -> None:
+        """After Celery has ended: flush, leave, stop the loop."""
+        self._submit(self._close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        try:
+            self._database.write(lambda session: processes.leave(session, self.process))
+        except DatabaseAway:
+            log.warning("could not sign off: the leases end by themselves")
+
+    def gate_of(self, deployment: Deployment) -> ScopeGate:
+        return self._gate.scope(deployment.scope, self.catalog.limits(deployment))
+
+    def deployment(self, route: str, probe: str | None) -> Deployment | None:
+        """The first deployment of the route whose scope does not rest, or the one that is to be probed."""
+        deployments = self.catalog.resolve(route).deployments
+        if probe is not None:
+            return next((one for one in deployments if one.scope == probe), None)
+        return next((one for one in deployments if one.scope not in self._paused), None)
+
+    def is_paused(self, scope: str) -> bool:
+        return scope in self._paused
+
+    def paused_reason(self, scope: str) -> str | None:
+        return self._paused.get(scope)
+
+    def fine(self, scope: str) -> None:
+        self._health_of(scope).fine()
+
+    def failed(self, scope: str, job: Refundable) -> bool:
+        return self._health_of(scope).failed(job)
+
+    def limited(self, scope: str) -> bool:
+        return self._health_of(scope).limited()
+
+    def pause(self, scope: str, reason: str, error: ProviderError, wait: float | None, *, probed: bool) -> None:
+        """Rest the scope here at once, everywhere within a second."""
+        if scope in self._unsaved_pauses and not probed:
+            return
+        log.warning("%s rests (%s): %s", scope, reason, error.message)
+        self._paused[scope] = str(reason)
+        self._save_pause(
+            scope,
+            partial(
+                scopes.pause, scope=scope, reason=str(reason), detail=error.message[:500], wait=wait, probed=probed
+            ),
+        )
+
+    def resume(self, scope: str) -> None:
+        log.info("%s answers again", scope)
+        self._paused.pop(scope, None)
+        self._health_of(scope).fine()
+        self._save_pause(scope, partial(scopes.resume, scopes=[scope]))
+
+    async def release(self, claim: Claim, *, wait: float | None, waits: tuple[tuple[int, float, int], ...]) -> None:
+        """Give a slice back. If the database stays away for the rest of the lease, the lease ends by itself."""
+        change = partial(slices.release, slice=claim.slice, epoch=claim.epoch, wait=wait, waits=waits)
+        deadline = time.monotonic() + self.settings.lease_seconds
+        while True:
+            try:
+                await self._in_thread(change)
+                return
+            except DatabaseAway:
+                if self.draining or time.monotonic() > deadline:
+                    return
+                await asyncio.sleep(1.0)
+
+    async def _open(self) -> None:
+        settings = self.settings
+        self.client = Client()
+        self._redis = redis.asyncio.Redis.from_url(self._redis_url, socket_timeout=5, socket_connect_timeout=5)
+        budget = ProcessBudget(settings.max_in_flight, settings.max_body_bytes)
+        self._gate = Gate(Exchange(self._redis, self.process), budget)
+        self._alone = asyncio.Lock()
+        self.recorder = Recorder(
+            self._database, self.process, gap=settings.flush_gap_seconds, rows=settings.flush_rows, seen=self._see
+        )
+        await self._refresh_pauses()
+        for work in (self.recorder.run, self._beat_for_ever, self._watch_for_ever):
+            task = self._loop.create_task(work())
+            task.add_done_callback(_die_if_failed)
+            self._tasks.append(task)
+
+    async def _execute(self, claim: Claim, probe: str | None) -> None:
+        run = SliceRun(self, claim, probe)
+        self._runs[(claim.slice, claim.epoch)] = run
+        if self.draining:
+            run.stop()
+        try:
+            if claim.alone:
+                async with self._alone:
+                    await run.execute()
+            else:
+                await run.execute()
+        finally:
+            del self._runs[(claim.slice, claim.epoch)]
+
+    def _drain(self) -> None:
+        for run in self._runs.values():
+            run.stop()
+        self._loop.call_later(self.settings.drain_seconds, self._abandon_all)
+
+    def _abandon_all(self) -> None:
+        for run in self._runs.values():
+            run.abandon()
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(self.settings.drain_seconds + 5):
+                await self.recorder.flushed()
+        except TimeoutError:
+            log.error("%d answers could not be stored before the end", self.recorder.backlog)
+        for task in self._tasks:
+            task.remove_done_callback(_die_if_failed)
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._gate.close()
+        await self.client.__aexit__(None, None, None)
+        await self._redis.aclose()
+        self.bodies.close()
+
+    async def _beat_for_ever(self) -> None:
+        """Renew all leases in one UPDATE. A lease that was lost stops its run; its answers are stored all the same."""
+        while True:
+            try:
+                kept = await self._in_thread(self._beat)
+            except DatabaseAway as error:
+                log.warning("%s; the leases could not be renewed", error)
+                await asyncio.sleep(1.0)
+                continue
+            for key, run in list(self._runs.items()):
+                if key not in kept and key in self._held_before:
+                    log.warning("the lease of slice %d was lost", key[0])
+                    run.stop()
+            self._held_before = set(self._runs)
+            await asyncio.sleep(self.settings.heartbeat_seconds)
+
+    def _beat(self, session: Any) -> set[tuple[int, int]]:
+        processes.beat(session, self.process)
+        return slices.renew(session, self.process, self.settings.lease_seconds)
+
+    async def _watch_for_ever(self) -> None:
+        """Learn of cancels, pauses and resting scopes that others have written."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await self._refresh_pauses()
+                batches = {run.claim.batch for run in self._runs.values()}
+                if batches:
+                    self._see(await self._in_read(partial(watching.views, numbers=batches)))
+            except DatabaseAway as error:
+                log.warning("%s", error)
+
+    async def _refresh_pauses(self) -> None:
+        unsaved = set(self._unsaved_pauses)
+        paused = await self._in_read(scopes.paused)
+        present = {scope: one.reason for scope, one in paused.items()}
+        for scope in unsaved | self._unsaved_pauses:
+            present.pop(scope, None)
+            if (reason := self._paused.get(scope)) is not None:
+                present[scope] = reason
+        self._paused = present
+
+    def _see(self, views: dict[int, BatchView]) -> None:
+        for number, view in views.items():
+            if view.stop or view.held:
+                runs = [run for run in self._runs.values() if run.claim.batch == number]
+                for run in runs:
+                    run.stop()
+                if view.stop and runs and number not in self._stop_seen:
+                    self._stop_seen[number] = time.monotonic()
+                    self._loop.call_later(self.settings.cancel_grace_seconds, self._end_grace, number)
+
+    def _end_grace(self, number: int) -> None:
+        self._stop_seen.pop(number, None)
+        for run in self._runs.values():
+            if run.claim.batch == number:
+                run.abandon()
+
+    def _save_pause(self, scope: str, change: Any) -> None:
+        self._unsaved_pauses.add(scope)
+
+        async def save() -> None:
+            try:
+                await self._in_thread(change)
+            except DatabaseAway as error:
+                log.warning("%s; the pause of %s is not known elsewhere", error, scope)
+            finally:
+                self._unsaved_pauses.discard(scope)
+
+        task = self._loop.create_task(save())
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    def _health_of(self, scope: str) -> Health:
+        return self._health.setdefault(scope, Health())
+
+    async def _in_thread(self, change: Any) -> Any:
+        return await self._loop.run_in_executor(None, self._database.write, change)
+
+    async def _in_read(self, look: Any) -> Any:
+        def read() -> Any:
+            with self._database.read() as session:
+                return look(session)
+
+        return await self._loop.run_in_executor(None, read)
+
+    def _submit(self, work: Coroutine[Any, Any, Any]) -> "Future[Any]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+
+def _die_if_failed(task: "asyncio.Task[None]") -> None:
+    """Without its recorder or its heartbeat a worker must not go on: the process ends, and its leases with it."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("the engine has failed", exc_info=task.exception())
+        threading.Thread(target=_exit, daemon=True).start()
+
+
+def _exit() -> None:
+    os._exit(70)

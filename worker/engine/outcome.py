@@ -1,0 +1,107 @@
+"""From an answer or an error to the row that is stored: pure, so that every case can be read and tested."""
+
+from dataclasses import dataclass
+
+from providers.deployment import Deployment
+from providers.errors import ProviderError
+from providers.result import ProviderResult
+from worker import output_line
+from worker.catalog import Catalog
+from worker.states import Outcome
+from worker.store.recording import Ended
+from worker.store.slices import Claim, ClaimedJob
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One call of one job, as it was begun. ``attempt`` names it; ``reserved`` is its estimated cost in pico-USD."""
+
+    claim: Claim
+    job: ClaimedJob
+    deployment: Deployment
+    attempt: int
+    reserved: int
+
+
+def succeeded(call: Call, result: ProviderResult, catalog: Catalog, seconds: float) -> Ended:
+    cost = result.cost or catalog.cost(call.deployment, result.usage)
+    return _ended(
+        call,
+        seconds,
+        outcome=Outcome.SUCCEEDED,
+        status_code=result.status_code,
+        request_id=_clean(result.request_id),
+        model=_clean(result.model),
+        fingerprint=_clean(result.fingerprint),
+        ending=result.ending,
+        usage=result.usage,
+        cost=None if cost is None else cost.picousd,
+        cost_source=None if cost is None else cost.source,
+        kind="output",
+        line=output_line.answered(call.job.id, call.job.custom_id, result.status_code, result.request_id, result.body),
+    )
+
+
+def failed(call: Call, error: ProviderError, outcome: Outcome, catalog: Catalog, seconds: float) -> Ended:
+    """A failed call; it gives the job its error row only when ``outcome`` is FAILED."""
+    cost = catalog.cost(call.deployment, error.usage)
+    amount = cost.picousd if cost is not None else (None if error.may_be_billed or error.usage is not None else 0)
+    final = outcome is Outcome.FAILED
+    return _ended(
+        call,
+        seconds,
+        outcome=outcome,
+        status_code=error.status_code,
+        error_code=_clean(error.code),
+        request_id=_clean(error.request_id),
+        usage=error.usage,
+        cost=amount,
+        cost_source=None if cost is None else cost.source,
+        kind="error" if final else None,
+        line=(
+            output_line.answered(
+                call.job.id, call.job.custom_id, error.public_status(), error.request_id, error.public_body()
+            )
+            if final
+            else b""
+        ),
+    )
+
+
+def unreadable(call: Call, message: str) -> Ended:
+    """The request could not be read from the input file."""
+    line = output_line.refused(call.job.id, call.job.custom_id, "input_file_unreadable", message, None)
+    return _ended(
+        call, 0.0, outcome=Outcome.FAILED, error_code="input_file_unreadable", kind="error", line=line, cost=0
+    )
+
+
+def abandoned(call: Call, seconds: float) -> Ended:
+    """We ended the call ourselves: nobody knows whether it was billed."""
+    return _ended(call, seconds, outcome=Outcome.ABANDONED, error_code="abandoned", cost=None)
+
+
+def _ended(call: Call, seconds: float, *, outcome: Outcome, cost: int | None, **facts: object) -> Ended:
+    return Ended(
+        job=call.job.id,
+        attempt=call.attempt,
+        slice=call.claim.slice,
+        epoch=call.claim.epoch,
+        batch=call.claim.batch,
+        route=call.claim.route,
+        owner=call.claim.owner,
+        generation=call.job.generation,
+        deployment=call.deployment.name,
+        seconds=seconds,
+        outcome=outcome,
+        reserved=call.reserved,
+        cost=cost,
+        **facts,  # type: ignore[arg-type]
+    )
+
+
+def _clean(text: str | None) -> str | None:
+    """What a column of text takes: no NUL, no lone surrogates, not longer than it is of use."""
+    if text is None:
+        return None
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:200]

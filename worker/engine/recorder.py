@@ -1,0 +1,143 @@
+"""Write-behind with group commit: what is queued is stored as soon as the last commit returned."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from worker import output_line
+from worker.database import Database, DatabaseAway
+from worker.states import Outcome
+from worker.store.recording import BatchView, Ended, Granted, Recorded, Start, record
+
+log = logging.getLogger("gristmill.recorder")
+
+LONGEST_WAIT = 2.0
+"""Seconds between two tries of a commit while the database is away. The answers wait; no call is made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    end: Ended
+    stored: Callable[[], None]
+
+
+class Recorder:
+    """Holds what calls brought until SQL has it. A call begins only after SQL has noted that it may."""
+
+    def __init__(
+        self,
+        database: Database,
+        holder: str,
+        *,
+        gap: float,
+        rows: int,
+        seen: Callable[[dict[int, BatchView]], None],
+    ) -> None:
+        self._database = database
+        self._holder = holder
+        self._gap = gap
+        self._rows = rows
+        self._seen = seen
+        self._ends: list[_Waiting] = []
+        self._starts: list[tuple[Start, asyncio.Future[Granted]]] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def backlog(self) -> int:
+        """Answers not yet stored."""
+        return len(self._ends)
+
+    def put(self, end: Ended, stored: Callable[[], None]) -> None:
+        """Queue one call's end; ``stored`` is called once it is committed."""
+        self._ends.append(_Waiting(end, stored))
+        self._notice()
+
+    async def start(self, start: Start) -> Granted:
+        """Ask SQL which calls may begin."""
+        future: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+        self._starts.append((start, future))
+        self._notice()
+        return await future
+
+    async def flushed(self) -> None:
+        """Returns when nothing is queued or under way."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Commit for ever."""
+        while True:
+            await self._wake.wait()
+            ends, self._ends = self._ends[: self._rows], self._ends[self._rows :]
+            starts: list[tuple[Start, asyncio.Future[Granted]]] = []
+            if not self._ends:
+                # A job that is to be called again must not overtake the end of its last call.
+                starts, self._starts = self._starts, []
+                self._wake.clear()
+            recorded = await self._commit([waiting.end for waiting in ends], [start for start, _ in starts])
+            self._seen(recorded.batches)
+            for waiting in ends:
+                waiting.stored()
+            for (_, future), granted in zip(starts, recorded.granted, strict=True):
+                if not future.done():
+                    future.set_result(granted)
+            if not self._ends and not self._starts:
+                self._idle.set()
+            await asyncio.sleep(self._gap)
+
+    def _notice(self) -> None:
+        self._idle.clear()
+        self._wake.set()
+
+    async def _commit(self, ends: list[Ended], starts: list[Start]) -> Recorded:
+        """Try until it is done. After a lost commit nothing is counted twice (``again``)."""
+        wait, again = 0.05, False
+        while True:
+            try:
+                return await self._write(ends, starts, again)
+            except DatabaseAway as error:
+                log.warning("%s; %d answers are held", error, len(ends))
+                again = True
+                await asyncio.sleep(wait)
+                wait = min(LONGEST_WAIT, wait * 2)
+            except Exception:
+                if len(ends) + len(starts) <= 1:
+                    raise
+                log.exception("a commit of %d rows failed; they are stored one by one", len(ends))
+                return await self._one_by_one(ends, starts)
+
+    async def _one_by_one(self, ends: list[Ended], starts: list[Start]) -> Recorded:
+        """Find what cannot be stored: its job fails with ``internal_error``, the others are untouched."""
+        for end in ends:
+            try:
+                await self._write([end], [], True)
+            except DatabaseAway:
+                await asyncio.sleep(LONGEST_WAIT)
+                await self._commit([end], [])
+            except Exception:
+                log.exception("the answer of job %d cannot be stored", end.job)
+                await self._commit([_unstorable(end)], [])
+        return await self._commit([], starts) if starts else Recorded()
+
+    async def _write(self, ends: list[Ended], starts: list[Start], again: bool) -> Recorded:
+        change = partial(record, holder=self._holder, ends=ends, starts=starts, again=again)
+        return await asyncio.get_running_loop().run_in_executor(None, self._database.write, change)
+
+
+def _unstorable(end: Ended) -> Ended:
+    message = "The answer could not be stored."
+    body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"internal_error"}}' % message.encode()
+    return replace(
+        end,
+        outcome=Outcome.FAILED,
+        error_code="internal_error",
+        request_id=None,
+        model=None,
+        fingerprint=None,
+        kind="error",
+        line=output_line.answered(end.job, None, 500, None, body),
+        cost=None,
+    )

@@ -1,0 +1,1 @@
+"""Intake: an input file becomes jobs and slices, or a list of what is wrong with its lines."""

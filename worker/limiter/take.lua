@@ -1,0 +1,82 @@
+-- One exchange of a worker process with one scope: give back, report, take. All at once, by the server's clock.
+-- KEYS[1]: hash of the scope.  ARGV: a flat list of name, value.
+--   process, ttl_ms                       who asks, and how long its concurrency grant lives without a further word
+--   requests_limit, tokens_limit          per minute; 0: none          concurrency_limit  0: none
+--   requests, tokens                      wanted now                   least_tokens       of the first waiting job
+--   refund_requests, refund_tokens        taken before and not used
+--   slots                                 calls in flight and waiting
+--   answers                               x, then 0 (fine) or 1 (a 429) for each answer since the last exchange
+--   floor_ms, force                       longest wait that a 429 named; force: it rests the scope at once
+-- Returns requests, tokens, slots granted, ms until the next request may be granted, ms that the scope rests.
+local arg = {}
+for i = 1, #ARGV, 2 do arg[ARGV[i]] = tonumber(ARGV[i + 1]) or ARGV[i + 1] end
+local key, time = KEYS[1], redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function bucket(name, limit, refund)
+  if limit == 0 then return math.huge, 0 end
+  local rate = limit / 60000
+  local capacity = math.max(1, limit / 60)
+  local stored = redis.call('HMGET', key, name .. '.level', name .. '.at')
+  local level, at = tonumber(stored[1]), tonumber(stored[2])
+  if not level then return capacity, rate, capacity end
+  return math.min(capacity, level + math.max(0, now - at) * rate + refund), rate, capacity
+end
+
+local function keep(name, limit, level)
+  if limit > 0 then redis.call('HSET', key, name .. '.level', tostring(level), name .. '.at', now) end
+end
+
+local answers = string.sub((redis.call('HGET', key, 'answers') or '') .. string.sub(arg.answers, 2), -50)
+local _, refused = string.gsub(answers, '1', '')
+local episode = refused >= 5 and refused > 0.2 * #answers
+local floor = tonumber(redis.call('HGET', key, 'floor')) or 0
+if (episode or arg.force == 1) and arg.floor_ms > 0 then floor = math.max(floor, now + arg.floor_ms) end
+redis.call('HSET', key, 'answers', answers, 'floor', floor)
+local rest = math.max(0, floor - now)
+
+local requests_level, requests_rate = bucket('requests', arg.requests_limit, arg.refund_requests)
+local tokens_level, tokens_rate, tokens_capacity = bucket('tokens', arg.tokens_limit, arg.refund_tokens)
+local requests, tokens, wait = 0, 0, rest
+if arg.requests > 0 and rest == 0 then
+  requests = math.min(arg.requests, math.floor(requests_level))
+  if requests < 1 then wait = math.max(wait, math.ceil((1 - requests_level) / requests_rate)) end
+  if arg.tokens_limit > 0 then
+    -- A job larger than the whole bucket passes when the bucket is full, and leaves a debt.
+    local least = math.min(arg.least_tokens, tokens_capacity)
+    if tokens_level < least then
+      requests, wait = 0, math.max(wait, math.ceil((least - tokens_level) / tokens_rate))
+    elseif requests > 0 then
+      tokens = math.max(arg.least_tokens, math.min(arg.tokens, tokens_level))
+    end
+  end
+end
+keep('requests', arg.requests_limit, requests_level - requests)
+keep('tokens', arg.tokens_limit, tokens_level - tokens)
+
+local slots = arg.slots
+if arg.concurrency_limit > 0 then
+  local others, wanting = 0, 1
+  local rows = redis.call('HGETALL', key .. ':slots')
+  for i = 1, #rows, 2 do
+    local granted, wanted, expires = string.match(rows[i + 1], '(%d+) (%d+) (%d+)')
+    if tonumber(expires) < now then
+      redis.call('HDEL', key .. ':slots', rows[i])
+    elseif rows[i] ~= arg.process then
+      wanting = wanting + (tonumber(wanted) > 0 and 1 or 0)
+    end
+  end
+  local fair = math.floor(arg.concurrency_limit / wanting)
+  rows = redis.call('HGETALL', key .. ':slots')
+  for i = 1, #rows, 2 do
+    if rows[i] ~= arg.process then
+      local granted, wanted = string.match(rows[i + 1], '(%d+) (%d+)')
+      others = others + math.max(tonumber(granted), math.min(tonumber(wanted), fair))
+    end
+  end
+  slots = math.max(0, math.min(arg.slots, arg.concurrency_limit - others))
+  redis.call('HSET', key .. ':slots', arg.process, slots .. ' ' .. arg.slots .. ' ' .. (now + arg.ttl_ms))
+  redis.call('PEXPIRE', key .. ':slots', 600000)
+end
+redis.call('PEXPIRE', key, 600000)
+return {requests, tostring(tokens), slots, wait, rest}

@@ -1,0 +1,154 @@
+"""What the dispatcher reads and writes: running batches, their ready slices, and what is outside SQL already."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlmodel import Session
+
+from worker import clock
+from worker.states import BatchStatus, JobState, SliceState
+from worker.store.slices import lock_batches
+from worker.tables import BATCH, JOB, SLICE, TALLY
+
+REPEAT_SECONDS = 10.0
+"""A published slice that nobody claims is rung again after this, then after twice as long, and so on."""
+LONGEST_REPEAT = 300.0
+
+
+def running(session: Session) -> Sequence[Any]:
+    """Batches whose lines may start, most urgent first."""
+    statement = (
+        select(BATCH.c.number, BATCH.c.id, BATCH.c.owner, BATCH.c.priority, BATCH.c.line_limit)
+        .where(BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.open > 0, *_startable())
+        .order_by(BATCH.c.priority.desc(), BATCH.c.number)
+    )
+    return session.connection().execute(statement).all()
+
+
+def unfinished_routes(session: Session, numbers: Collection[int]) -> dict[int, list[str]]:
+    """Routes of each batch that have open lines and do not pause."""
+    statement = select(TALLY.c.batch, TALLY.c.route).where(
+        TALLY.c.batch.in_(numbers), TALLY.c.paused_at.is_(None), TALLY.c.lines > TALLY.c.completed + TALLY.c.failed
+    )
+    routes: dict[int, list[str]] = {}
+    for batch, route in session.connection().execute(statement):
+        routes.setdefault(batch, []).append(route)
+    return routes
+
+
+def outside(session: Session) -> Sequence[Any]:
+    """(provider, batch, route, slices, open jobs) of what is published or leased."""
+    statement = (
+        select(
+            SLICE.c.provider,
+            SLICE.c.batch,
+            SLICE.c.route,
+            func.count().label("slices"),
+            func.sum(SLICE.c.open).label("open"),
+        )
+        .where(SLICE.c.state.in_((SliceState.PUBLISHED, SliceState.LEASED)))
+        .group_by(SLICE.c.provider, SLICE.c.batch, SLICE.c.route)
+    )
+    return session.connection().execute(statement).all()
+
+
+def ready(session: Session, batch: int, routes: Collection[str], line_limit: int | None, limit: int) -> Sequence[Any]:
+    """(id, route, open, alone) of slices that may be published now, in input order."""
+    statement = select(SLICE.c.id, SLICE.c.route, SLICE.c.open, SLICE.c.alone).where(
+        SLICE.c.state == SliceState.READY,
+        SLICE.c.batch == batch,
+        SLICE.c.route.in_(routes),
+        or_(SLICE.c.not_before.is_(None), SLICE.c.not_before <= clock.now()),
+    )
+    if line_limit is not None:
+        statement = statement.where(SLICE.c.first_line <= line_limit)
+    return session.connection().execute(statement.order_by(SLICE.c.first_line).limit(limit)).all()
+
+
+def unheard(session: Session) -> Sequence[int]:
+    """Published slices that nobody claimed in time."""
+    waited = REPEAT_SECONDS * func.pow(2.0, SLICE.c.published - 1)
+    late = and_(
+        SLICE.c.state == SliceState.PUBLISHED,
+        SLICE.c.published_at < clock.now() - REPEAT_SECONDS,
+        or_(SLICE.c.published_at < clock.now() - waited, SLICE.c.published_at < clock.now() - LONGEST_REPEAT),
+    )
+    return session.connection().execute(select(SLICE.c.id).where(late).limit(200)).scalars().all()
+
+
+def ring_again(session: Session, ids: Collection[int]) -> Sequence[Any]:
+    """Note that these published slices are rung once more; (slice, epoch, provider, batch id, open) of each."""
+    session.connection().execute(
+        update(SLICE)
+        .where(SLICE.c.id.in_(ids), SLICE.c.state == SliceState.PUBLISHED)
+        .values(published=SLICE.c.published + 1, published_at=clock.now())
+    )
+    statement = (
+        select(SLICE.c.id, SLICE.c.epoch, SLICE.c.provider, SLICE.c.open, BATCH.c.id.label("batch_id"))
+        .join(BATCH, BATCH.c.number == SLICE.c.batch)
+        .where(SLICE.c.id.in_(ids), SLICE.c.state == SliceState.PUBLISHED)
+    )
+    return session.connection().execute(statement).all()
+
+
+def merge(session: Session, batch: int, ids: Sequence[int]) -> None:
+    """Regroup the pending jobs of small ready slices into one retry slice."""
+    lock_batches(session, [batch])
+    connection = session.connection()
+    rows = connection.execute(
+        select(SLICE).where(SLICE.c.id.in_(ids), SLICE.c.state == SliceState.READY, SLICE.c.alone.is_(False))
+    ).all()
+    if len(rows) < 2:
+        return
+    first = min(rows, key=lambda row: row.first_line)
+    values = {
+        "owner": first.owner,
+        "batch": batch,
+        "generation": first.generation,
+        "route": first.route,
+        "state": SliceState.READY,
+        "first_line": first.first_line,
+        "jobs": sum(row.open for row in rows),
+        "open": sum(row.open for row in rows),
+        "tokens": sum(row.tokens * row.open // max(1, row.jobs) for row in rows),
+        "epoch": 0,
+        "published": 0,
+        "started": "",
+        "reserved": 0,
+        "crashes": max(row.crashes for row in rows),
+        "alone": False,
+    }
+    new = connection.execute(insert(SLICE).values(values).returning(SLICE.c.id)).scalar_one()
+    old = [row.id for row in rows]
+    connection.execute(update(JOB).where(JOB.c.slice.in_(old), JOB.c.state == JobState.PENDING).values(slice=new))
+    connection.execute(update(SLICE).where(SLICE.c.id.in_(old)).values(state=SliceState.DONE, open=0))
+
+
+def mark_blocked(session: Session, blocked: Collection[int]) -> None:
+    """Start and end the time in which a batch could not go on; it is added to the batch's window."""
+    connection = session.connection()
+    open_batches = and_(BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.stop.is_(None))
+    connection.execute(
+        update(BATCH)
+        .where(open_batches, BATCH.c.blocked_since.is_(None), BATCH.c.number.in_(blocked))
+        .values(blocked_since=clock.now())
+    )
+    connection.execute(
+        update(BATCH)
+        .where(open_batches, BATCH.c.blocked_since.is_not(None), BATCH.c.number.not_in(blocked))
+        .values(blocked_since=None, expires_at=BATCH.c.expires_at + (clock.now() - BATCH.c.blocked_since))
+    )
+
+
+def idle(session: Session) -> Sequence[int]:
+    """Open batches of which nothing is outside SQL: they are blocked if nothing of them may be published."""
+    busy = select(SLICE.c.batch).where(SLICE.c.state.in_((SliceState.PUBLISHED, SliceState.LEASED)))
+    statement = select(BATCH.c.number).where(
+        BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.stop.is_(None), BATCH.c.open > 0, BATCH.c.number.not_in(busy)
+    )
+    return session.connection().execute(statement).scalars().all()
+
+
+def _startable() -> tuple[ColumnElement[bool], ...]:
+    return (BATCH.c.stop.is_(None), BATCH.c.paused_at.is_(None), BATCH.c.capped_at.is_(None))

@@ -1,0 +1,62 @@
+"""Batches that are due: whatever should have happened to them by now is done, or rung, again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlmodel import Session
+
+from worker import clock
+from worker.tables import BATCH
+
+RECHECK_SECONDS = 60.0
+FIRST_RING, LONGEST_RING = 2.0, 120.0
+
+
+def batches(session: Session) -> Sequence[Any]:
+    """(number, status, stop, open, expired) of what is due, the longest overdue first."""
+    late = (BATCH.c.expires_at <= clock.now()).label("late")
+    statement = (
+        select(BATCH.c.number, BATCH.c.status, BATCH.c.stop, BATCH.c.open, BATCH.c.blocked_since, late)
+        .where(BATCH.c.due_at <= clock.now())
+        .order_by(BATCH.c.due_at)
+        .limit(100)
+    )
+    return session.connection().execute(statement).all()
+
+
+def rest(session: Session, number: int) -> None:
+    """Nothing more is to be done for this batch."""
+    session.connection().execute(update(BATCH).where(BATCH.c.number == number).values(due_at=None, due_tries=0))
+
+
+def again(session: Session, number: int, seconds: float) -> None:
+    session.connection().execute(
+        update(BATCH).where(BATCH.c.number == number).values(due_at=clock.now() + seconds, due_tries=0)
+    )
+
+
+def ring_later(session: Session, number: int) -> None:
+    """Due again after a wait that doubles with every try."""
+    wait = FIRST_RING * func.pow(2.0, BATCH.c.due_tries)
+    capped = (
+        func.min(wait, LONGEST_RING)
+        if session.connection().dialect.name == "sqlite"
+        else func.least(wait, LONGEST_RING)
+    )
+    session.connection().execute(
+        update(BATCH)
+        .where(BATCH.c.number == number)
+        .values(due_at=clock.now() + capped, due_tries=func.coalesce(BATCH.c.due_tries, 0) + 1)
+    )
+
+
+def recheck(session: Session, number: int) -> None:
+    """A running batch is looked at when its window ends, and once a minute in any case."""
+    row = (
+        session.connection()
+        .execute(select((BATCH.c.expires_at - clock.now()).label("left")).where(BATCH.c.number == number))
+        .one()
+    )
+    wait = RECHECK_SECONDS if row.left is None or row.left <= 0 else min(RECHECK_SECONDS, row.left)
+    again(session, number, wait)

@@ -1,0 +1,76 @@
+"""Scopes that rest: a dead key, an empty balance, an outage. At ``probe_at`` one job finds out whether it ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+from sqlmodel import Session
+
+from worker import clock, tables
+from worker.tables import SCOPE
+
+FIRST_PROBE = {"outage": 1.0, "no_progress": 30.0}
+LONGEST_PROBE = {"outage": 60.0}
+FIRST_PROBE_ELSE, LONGEST_PROBE_ELSE = 30.0, 600.0
+"""Seconds between probes: outages end by themselves, keys and balances by a person."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PausedScope:
+    """Why a scope rests, since when, and in how many seconds it may be probed (0: now)."""
+
+    id: str
+    reason: str
+    detail: str | None
+    paused_at: float
+    probe_in: float
+
+
+def paused(session: Session) -> dict[str, PausedScope]:
+    statement = select(SCOPE, clock.now().label("now")).where(SCOPE.c.paused_at.is_not(None))
+    rows = session.connection().execute(statement).all()
+    return {
+        row.id: PausedScope(
+            id=row.id,
+            reason=row.reason,
+            detail=row.detail,
+            paused_at=row.paused_at,
+            probe_in=max(0.0, row.probe_at - row.now),
+        )
+        for row in rows
+    }
+
+
+def pause(session: Session, scope: str, reason: str, detail: str, *, wait: float | None, probed: bool = False) -> None:
+    """Rest the scope; after a probe in vain (``probed``) twice as long as before. ``wait``: what the provider asked."""
+    row = session.get(tables.Scope, scope, with_for_update=True)
+    now = session.connection().execute(select(clock.now())).scalar_one()
+    if row is None:
+        row = tables.Scope(id=scope, owner="operator")
+    if row.paused_at is None or row.reason != reason:
+        row.paused_at, row.probes, probed = row.paused_at or now, 0, True
+    if probed:
+        first = FIRST_PROBE.get(reason, FIRST_PROBE_ELSE)
+        longest = LONGEST_PROBE.get(reason, LONGEST_PROBE_ELSE)
+        row.probe_at = now + max(wait or 0.0, min(longest, first * 2.0 ** min(row.probes, 20)))
+    row.reason, row.detail = reason, detail
+    session.add(row)
+
+
+def probe(session: Session, scope: str, seconds: float) -> bool:
+    """Take the right to send one probing job; another probe is due after ``seconds`` if nothing is heard of it."""
+    changed = session.connection().execute(
+        update(SCOPE)
+        .where(SCOPE.c.id == scope, SCOPE.c.paused_at.is_not(None), SCOPE.c.probe_at <= clock.now())
+        .values(probe_at=clock.now() + seconds, probes=SCOPE.c.probes + 1)
+    )
+    return changed.rowcount == 1
+
+
+def resume(session: Session, scopes: Sequence[str]) -> int:
+    changed = session.connection().execute(
+        update(SCOPE)
+        .where(SCOPE.c.id.in_(scopes), SCOPE.c.paused_at.is_not(None))
+        .values(paused_at=None, reason=None, detail=None, probe_at=None, probes=0)
+    )
+    return changed.rowcount
