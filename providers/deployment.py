@@ -7,6 +7,7 @@ import json
 import typing
 
 import httpx
+import yarl
 
 from providers import auth, secret
 from providers import spec as specs
@@ -70,8 +71,9 @@ class Deployment:
 
 def _parsed(base_url: str, provider: str) -> httpx.URL:
     try:
+        yarl.URL(base_url)  # the transport's own reading must agree
         return httpx.URL(base_url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, ValueError):
         raise ValueError(f"base_url of {provider}: not a URL") from None
 
 

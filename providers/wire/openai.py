@@ -1,9 +1,8 @@
 """OpenAI's dialect: chat completions, completions and embeddings."""
 
 import collections.abc
+import json
 import typing
-
-import orjson
 
 from providers import answer, deployment, json_text, rate_headers, request, result
 from providers.wire import openai_errors, openai_usage
@@ -35,7 +34,7 @@ class _FailedError(Exception):
 def body(asked: request.ProviderRequest, to: deployment.Deployment) -> bytes:
     """The caller's bytes with only the model's name replaced; re-modelled only where extra_params must be added."""
     start, end = asked.model_offset, asked.model_offset + asked.model_length
-    sent = b"".join((asked.body[:start], orjson.dumps(asked.model), asked.body[end:]))
+    sent = b"".join((asked.body[:start], json.dumps(asked.model).encode(), asked.body[end:]))
     return json_text.with_defaults(sent, to.extra_params) if to.extra_params else sent
 
 
