@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import json
+import os
 import socket
 import sys
 import threading
@@ -105,7 +106,8 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def _follow(server: uvicorn.Server) -> None:
     """Ends the server when whoever holds the other end of stdin ends."""
-    while sys.stdin.buffer.read(4096):
+    # Not sys.stdin: a thread that waits inside it holds a lock that the interpreter wants at its end.
+    while os.read(0, 4096):
         pass
     server.should_exit = True
 

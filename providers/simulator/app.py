@@ -14,9 +14,7 @@ import dataclasses
 import datetime
 import hashlib
 import re
-import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -137,9 +135,6 @@ class Simulator:
             self.stats.rejected(tally, None, refusal.reason, None)
             await call.refuse(refusal)
             return
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
-            raise
         await self._answer(call, ask, key, tally)
 
     def _speaker(self, path: str) -> tuple[dialect.Dialect, str]:
@@ -158,53 +153,43 @@ class Simulator:
         stats, lane = self.stats, self._lane(key, ask.model)
         self._name(ask)
         nonce = stats.came(ask.nonce)
-        try:
-            commands = faults.within(ask.text) if self.options.commands else []
-        except faults.FaultError as error:
-            await self._refuse(call, tally, nonce, ask, str(error))
-            return
         attempt = nonce.calls + 1
-        if lane.settings.refuse:
-            commands = [{"code": lane.settings.refuse}, *commands]
-        if lane.settings.faults:
-            commands += faults.drawn(lane.settings.faults, self.options.seed, ask.nonce, attempt)
-        fault = faults.merge(commands, attempt) if commands else faults.NONE
         try:
+            fault = self._fault(ask, lane.settings, attempt)
             answer = _made(ask, fault, lane.settings.tokens)
-        except samples.SchemaError as error:
-            await self._refuse(call, tally, nonce, ask, str(error))
+        except (faults.FaultError, samples.SchemaError) as error:
+            stats.rejected(tally, nonce, "invalid", None)
+            await call.refuse(call.speaker.failed(ask.model, faults.Fault(status=400, message=str(error))))
             return
         denial = lane.quota.admit(_charge(ask, answer.usage, lane.settings), lane.shared, time.monotonic())
         call.lane(lane.settings, lane.quota)
         if denial is not None:
-            stats.rejected(tally, nonce, denial.reason, denial.wait if lane.settings.retry_after != "none" else None)
             await call.refuse(call.speaker.denied(ask, denial))
+            stats.rejected(tally, nonce, denial.reason, call.told)
             return
         stats.accepted(tally, nonce, ask.model)
         try:
-            wait = _latency(lane.settings, answer.usage, ask, attempt, self.options.seed)
-            reply = Reply(
-                ask=ask, answer=answer, fault=fault, created=int(datetime.datetime.now(datetime.UTC).timestamp())
-            )
-            whole = await call.play(reply, wait)
+            created = int(datetime.datetime.now(datetime.UTC).timestamp())
+            reply = Reply(ask=ask, answer=answer, fault=fault, created=created)
+            whole = await call.play(reply, _latency(lane.settings, answer.usage, ask, attempt, self.options.seed))
         finally:
             lane.quota.release()
             stats.left(tally)
-        used = answer.usage
         if fault.name is not None:
             stats.failed(tally, nonce, fault.name, call.told)
         elif whole:
-            stats.answered(
-                tally, nonce, (used.input_tokens, used.cached_tokens, used.output_tokens, used.reasoning_tokens)
-            )
+            stats.answered(tally, nonce, answer.usage)
         else:
             stats.gone(tally, nonce)
 
-    async def _refuse(
-        self, call: delivery.Call, tally: statistics.Tally, nonce: statistics.Nonce, ask: Ask, message: str
-    ) -> None:
-        self.stats.rejected(tally, nonce, "invalid", None)
-        await call.refuse(call.speaker.failed(ask.model, faults.Fault(status=400, message=message)))
+    def _fault(self, ask: Ask, settings: options.Settings, attempt: int) -> faults.Fault:
+        """What the text, the key and chance ask for. Raises FaultError."""
+        commands = faults.within(ask.text) if self.options.commands else []
+        if settings.refuse:
+            commands = [{"code": settings.refuse}, *commands]
+        if settings.faults:
+            commands += faults.drawn(settings.faults, self.options.seed, ask.nonce, attempt)
+        return faults.merge(commands, attempt) if commands else faults.NONE
 
     def _lane(self, key: str, model: str) -> Lane:
         lane = self._lanes.get((key, model))

@@ -20,7 +20,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-LARGEST_BODY = 256 * 2**20
 JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 GARBAGE = {
@@ -52,8 +51,8 @@ class Call:
     async def refuse(self, refusal: Refusal, extra: Headers | None = None) -> None:
         headers = [JSON, *self._headers(), *(extra or ())]
         if refusal.wait is not None and self._settings is not None:
-            headers += _retry_after(refusal.wait, self._settings.retry_after)
-            self.told = refusal.wait
+            told, self.told = _retry_after(refusal.wait, self._settings.retry_after)
+            headers += told
         await whole(self._send, refusal.status, headers, self.speaker.error(refusal))
 
     async def play(self, reply: Reply, wait: float) -> bool:
@@ -152,13 +151,11 @@ class Call:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _parts(self, parts: Iterator[bytes], pace: float | None, last: bool = True) -> None:
-        """Until the client leaves, `pace` seconds after each part."""
-        for part in parts:
-            if self._gone:
+        """Until the client leaves, with `pace` seconds between two parts."""
+        for place, part in enumerate(parts):
+            if self._gone or (place and pace and await self._left(pace)):
                 return
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
-            if pace and await self._left(pace):
-                return
         if last and not self._gone:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -181,20 +178,19 @@ ERROR = faults.Fault(status=500)
 
 
 async def read(receive: Receive) -> bytes | None:
-    """None if the client left before its request was whole, or sent too much."""
+    """None if the client left before its request was whole."""
     message = await receive()
     if message["type"] != "http.request":
         return None
     body = message.get("body", b"")
     if not message.get("more_body"):
         return bytes(body)
-    parts, size = [body], len(body)
+    parts = [body]
     while message.get("more_body"):
         message = await receive()
-        if message["type"] != "http.request" or size > LARGEST_BODY:
+        if message["type"] != "http.request":
             return None
         parts.append(message.get("body", b""))
-        size += len(parts[-1])
     return b"".join(parts)
 
 
@@ -217,17 +213,18 @@ def garbled(kind: str, body: bytes) -> bytes:
     return GARBAGE[kind]
 
 
-def _retry_after(wait: float, form: str) -> Headers:
-    """Whole seconds are rounded up; at least 1, as the vendors promise."""
-    headers: Headers = []
+def _retry_after(wait: float, form: str) -> tuple[Headers, float | None]:
+    """And the shortest wait that a client can read out of them. Whole seconds are rounded up, at least to 1."""
     seconds = max(1, math.ceil(wait - 1e-6))
-    if form in ("both", "seconds"):
-        headers.append((b"retry-after", b"%d" % seconds))
-    if form in ("both", "ms"):
-        headers.append((b"retry-after-ms", b"%d" % math.ceil(wait * 1000 - 1e-6)))
-    if form == "date":
-        headers.append((b"retry-after", _date(seconds).encode()))
-    return headers
+    whole_seconds = (b"retry-after", b"%d" % seconds)
+    exact = (b"retry-after-ms", b"%d" % math.ceil(wait * 1000 - 1e-6))
+    if form == "both":
+        return [whole_seconds, exact], wait
+    if form == "ms":
+        return [exact], wait
+    if form == "seconds":
+        return [whole_seconds], seconds
+    return ([(b"retry-after", _date(seconds).encode())], seconds - 1.0) if form == "date" else ([], None)
 
 
 def _told(value: str) -> tuple[str, float | None]:

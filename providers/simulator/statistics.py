@@ -5,6 +5,8 @@ import dataclasses
 import time
 from typing import Any
 
+from providers.simulator import answers
+
 
 @dataclasses.dataclass(slots=True)
 class Nonce:
@@ -118,14 +120,14 @@ class Statistics:
         tally.gone += 1
         self.total.gone += 1
 
-    def answered(self, tally: Tally, nonce: Nonce, usage: tuple[int, int, int, int]) -> None:
+    def answered(self, tally: Tally, nonce: Nonce, usage: answers.Usage) -> None:
         nonce.answered += 1
         for count in (tally, self.total):
             count.answered += 1
-            count.input_tokens += usage[0]
-            count.cached_tokens += usage[1]
-            count.output_tokens += usage[2]
-            count.reasoning_tokens += usage[3]
+            count.input_tokens += usage.input_tokens
+            count.cached_tokens += usage.cached_tokens
+            count.output_tokens += usage.output_tokens
+            count.reasoning_tokens += usage.reasoning_tokens
 
     def report(self, with_nonces: bool) -> dict[str, Any]:
         """The body of GET /stats."""

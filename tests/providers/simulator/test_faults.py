@@ -225,6 +225,13 @@ def test_a_drip_comes_in_drops(simulator: process.Process) -> None:
     with send(simulator, "[[drip=0.01 bytes=100]]") as response:
         whole = response.read()
     assert json.loads(whole)["object"] == "chat.completion"
+    assert simulator.stats()["answered"] == 1
+
+
+def test_a_slow_stream_is_whole(simulator: process.Process) -> None:
+    with send(simulator, "[[drip=0.001]]", stream=True) as response:
+        assert response.read().endswith(b"data: [DONE]\n\n")
+    assert simulator.stats()["answered"] == 1
 
 
 def test_a_body_may_be_as_large_as_asked(simulator: process.Process) -> None:
