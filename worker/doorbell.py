@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from worker import celery_app
 from worker.celery_app import CONTROL_QUEUE, INTAKE_TASK, SLICE_TASK, provider_queue
 
 log = logging.getLogger("gristmill.doorbell")
@@ -45,8 +46,7 @@ class CeleryDoorbell:
                 task,
                 kwargs=arguments,
                 task_id=task_id,
-                exchange="",
-                routing_key=queue,
+                queue=celery_app.queue(queue),
                 kwargsrepr=shown,
                 ignore_result=True,
                 retry=False,

@@ -155,8 +155,7 @@ def _report(connection: Connection, batch: tables.Batch, chunk: Chunk) -> None:
         connection,
         f"INSERT INTO job ({JOB_COLUMNS}, error_code) VALUES ({','.join('?' * 16)})",
         [
-            (job, batch.owner, 0, bad.custom_id, "", "live", JobState.FAILED, batch.generation)
-            + (0, 0, 0, 0, 0, 0, 0, bad.code)
+            (job, batch.owner, 0, bad.custom_id, "", "live", JobState.FAILED, batch.generation, *[0] * 7, bad.code)
             for job, bad in jobs
         ],
     )
@@ -257,7 +256,6 @@ def _add_tallies(connection: Connection, batch: tables.Batch, chunk: Chunk) -> N
             .values({name: TALLY.c[name] + value for name, value in sums.items()})
         )
         if changed.rowcount == 0:
-            price = chunk.prices[route]
             row = tables.Tally(batch=_number(batch), route=route, owner=batch.owner)
             row.input_price, row.output_price = chunk.prices[route]
             connection.execute(insert(TALLY).values({**row.model_dump(), **sums}))
