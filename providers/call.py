@@ -32,7 +32,7 @@ def _late(to: deployment.Deployment) -> errors.DeadlineError:
 
 
 def _failed(error: httpx.HTTPError, to: deployment.Deployment) -> errors.ProviderError:
-    said = redact.text(str(error), to.api_key)
+    said = redact.text(str(error), to.hidden)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | httpx.UnsupportedProtocol):
         return errors.ConnectError(f"could not reach the provider: {said}")
     if isinstance(error, httpx.TimeoutException):

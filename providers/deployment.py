@@ -4,6 +4,7 @@ import collections.abc
 import dataclasses
 import functools
 import json
+import re
 import typing
 
 import httpx
@@ -13,6 +14,8 @@ from providers import auth, secret
 from providers import spec as specs
 
 MAX_TIMEOUT = 1200.0  # seconds
+
+_SECRET_HEADER = re.compile("auth|cookie|key|password|secret|token")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,12 @@ class Deployment:
         """Whose quota a call spends."""
         account = f"{self.provider}/{self.account}"
         return account if self.spec.scope_of == "account" else f"{account}/{self.model}"
+
+    @functools.cached_property
+    def hidden(self) -> tuple[str, ...]:
+        """What must be masked wherever a server echoes it: the key, and configured headers that hold another."""
+        key = (self.api_key.reveal(),) if self.api_key else ()
+        return key + tuple(value for name, value in self.headers if value and _SECRET_HEADER.search(name.lower()))
 
     @functools.cached_property
     def request_headers(self) -> httpx.Headers:

@@ -1,25 +1,33 @@
-"""Takes a key out of whatever a server may have echoed."""
+"""Masks secrets in whatever a server may have echoed."""
+
+import collections.abc
 
 import orjson
 
-from providers import secret
-
 MASK = "***"
 
-
-def text(value: str, key: secret.Secret | None) -> str:
-    return value.replace(key.reveal(), MASK) if key else value
+Hidden = collections.abc.Iterable[str]
 
 
-def body(value: bytes, key: secret.Secret | None) -> bytes:
-    """An error body without the key, even where JSON escapes hide it."""
-    if key is None:
-        return value
-    plain = value.replace(key.reveal().encode(), MASK.encode())
+def text(value: str, hidden: Hidden) -> str:
+    for secret in hidden:
+        value = value.replace(secret, MASK)
+    return value
+
+
+def body(value: bytes, hidden: Hidden) -> bytes:
+    """An error body without the secrets, even where JSON escapes hide them."""
+    for secret in hidden:
+        value = _without(value, secret)
+    return value
+
+
+def _without(value: bytes, secret: str) -> bytes:
+    plain = value.replace(secret.encode(), MASK.encode())
     if b"\\" not in plain:
         return plain
     try:
         unescaped = orjson.dumps(orjson.loads(plain)).decode()
     except ValueError:
-        return plain if b"\\u" not in plain and b"\\/" not in plain else b""
-    return text(unescaped, key).encode() if key.reveal() in unescaped else plain
+        return b""  # who cannot read it cannot be sure of it
+    return unescaped.replace(secret, MASK).encode() if secret in unescaped else plain

@@ -144,7 +144,7 @@ def _common(got: answer.Answer, to: deployment.Deployment) -> dict[str, typing.A
     return {
         "status_code": got.status_code,
         "request_id": request_id(got),
-        "body": redact.body(got.body[: errors.MAX_BODY], to.api_key),
+        "body": redact.body(got.body[: errors.MAX_BODY], to.hidden),
         "headers": rate_headers.select(got.headers),
     }
 
@@ -166,7 +166,7 @@ def _facts(got: answer.Answer, to: deployment.Deployment) -> _Facts:
 
     def said(name: str, limit: int = 200) -> str | None:
         text = node.get(name)
-        return json_text.storable(redact.text(text, to.api_key), limit) if isinstance(text, str) else None
+        return json_text.storable(redact.text(text, to.hidden), limit) if isinstance(text, str) else None
 
     message = next((text for name in _MESSAGE_KEYS if (text := said(name, _MAX_MESSAGE))), f"HTTP {got.status_code}")
     code = said("code")

@@ -56,4 +56,4 @@ def _tokens(value: object) -> int:
 
 
 def _billing(tier: object) -> str:
-    return usages.STANDARD if tier in _STANDARD_TIERS else str(tier)
+    return usages.STANDARD if tier in _STANDARD_TIERS else str(tier)[:40]

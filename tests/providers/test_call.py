@@ -206,6 +206,32 @@ def test_key_that_a_server_echoes_is_nowhere_in_the_error():
     assert key not in str(orjson.loads(error.public_body()))
 
 
+def test_configured_header_that_a_server_echoes_is_masked():
+    handler = faulty_server.replies(400, {"error": {"message": "bad hush-hush"}})
+    error = failing(handler, errors.InvalidRequestError, headers=(("X-Gateway-Key", "hush-hush"),))
+    assert "hush-hush" not in error.message + error.public_body().decode()
+
+
+def test_proxy_is_used_for_all_but_loopback():
+    seen = []
+
+    async def handler(request, writer):
+        seen.append(request.split(b"\r\n")[0])
+        writer.write(faulty_server.http(200, GOOD))
+
+    async def run():
+        async with faulty_server.listening(handler) as proxy, faulty_server.listening(handler) as near:
+            limits = {"proxy": proxy.removesuffix("/v1")}
+            await faulty_server.calling("http://far.invalid/v1", limits, {})
+            await faulty_server.calling(near, limits, {})
+
+    asyncio.run(run())
+    assert seen == [
+        b"POST http://far.invalid/v1/chat/completions HTTP/1.1",
+        b"POST /v1/chat/completions HTTP/1.1",
+    ]
+
+
 def test_key_is_not_in_the_traceback_of_a_broken_connection():
     error = failing(faulty_server.says(b"nonsense\r\n\r\n"), errors.ConnectionDropped)
     assert faulty_server.KEY not in "".join(traceback.format_exception(error))

@@ -1,9 +1,9 @@
 import orjson
 import pytest
 
-from providers import redact, secret
+from providers import redact
 
-KEY = secret.Secret("sk-a/b+c")
+KEY = "sk-a/b+c"
 
 
 @pytest.mark.parametrize(
@@ -17,16 +17,16 @@ KEY = secret.Secret("sk-a/b+c")
     ],
 )
 def test_no_form_of_the_key_stays(body):
-    clean = redact.body(body, KEY)
+    clean = redact.body(body, [KEY])
     assert b"sk-a" not in clean
     try:
-        assert KEY.reveal() not in str(orjson.loads(clean))
+        assert KEY not in str(orjson.loads(clean))
     except orjson.JSONDecodeError:
         assert b"\\u0073" not in clean
 
 
 def test_other_bytes_stay():
     body = b'{"error": "caf\\u00e9 \xff"}'
-    assert redact.body(body, None) == body
-    assert redact.body(b'{"a": "\\n1.10"}', KEY) == b'{"a": "\\n1.10"}'
-    assert redact.text("nothing", KEY) == "nothing"
+    assert redact.body(body, []) == body
+    assert redact.body(b'{"a": "\\n1.10"}', [KEY]) == b'{"a": "\\n1.10"}'
+    assert redact.text("nothing", [KEY]) == "nothing"
