@@ -19,22 +19,23 @@ DNS_TTL = 60
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-# First match wins, so subclasses stand above their bases.
-_EXCEPTIONS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
-    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
-    (aiohttp.ClientHttpProxyError, httpx.ProxyError),
-    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
-    (aiohttp.ClientConnectorError, httpx.ConnectError),  # refused, DNS, TLS
-    (aiohttp.ServerFingerprintMismatch, httpx.ConnectError),
-    (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
-    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
-    (aiohttp.ClientPayloadError, httpx.RemoteProtocolError),  # cut body, broken chunk
-    (aiohttp.ClientResponseError, httpx.RemoteProtocolError),  # no HTTP at all
-    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
-    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
-    (aiohttp.ClientError, httpx.ReadError),  # reset and whatever else comes after the connection stood
-    (TimeoutError, httpx.ReadTimeout),
-    (OSError, httpx.ReadError),
+# First match wins, so subclasses stand above their bases. The words are ours where aiohttp's may quote what was sent or
+# received; None keeps aiohttp's, which name host, port and system error.
+_EXCEPTIONS: tuple[tuple[type[Exception], type[httpx.TransportError], str | None], ...] = (
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError, None),
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError, "the proxy refused"),
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout, "no connection in time"),
+    (aiohttp.ClientConnectorError, httpx.ConnectError, None),  # refused, DNS, TLS
+    (aiohttp.ServerFingerprintMismatch, httpx.ConnectError, "another server than expected"),
+    (aiohttp.ServerTimeoutError, httpx.ReadTimeout, "no answer in time"),
+    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError, "the server closed the connection without an answer"),
+    (aiohttp.ClientPayloadError, httpx.RemoteProtocolError, "the answer was cut or broken"),
+    (aiohttp.ClientResponseError, httpx.RemoteProtocolError, "the answer is not HTTP"),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol, "not a URL"),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol, "not an HTTP URL"),
+    (aiohttp.ClientError, httpx.ReadError, "the connection was reset"),
+    (TimeoutError, httpx.ReadTimeout, "no answer in time"),
+    (OSError, httpx.ReadError, "the connection was reset"),
 )
 
 
@@ -123,9 +124,8 @@ class Stream(httpx.AsyncByteStream):
 
 def _truthful(error: Exception) -> httpx.TransportError:
     """The httpx exception. Raise it `from None`: the cause can hold headers, and with them the key."""
-    kind = next(to for known, to in _EXCEPTIONS if isinstance(error, known))
-    # Only connection errors speak of hosts and errno; the others may quote what was sent or received.
-    return kind(str(error) if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__)
+    kind, words = next((to, words) for known, to, words in _EXCEPTIONS if isinstance(error, known))
+    return kind(words or str(error))
 
 
 @functools.lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ import collections.abc
 import json
 import typing
 
-from providers import answer, deployment, json_text, rate_headers, request, result
+from providers import answer, deployment, json_text, rate_headers, request, result, usage
 from providers.wire import openai_errors, openai_usage
 
 Json = dict[str, typing.Any]
@@ -43,26 +43,32 @@ def read(got: answer.Answer, asked: request.ProviderRequest, to: deployment.Depl
     if not 200 <= got.status_code < 300:
         raise openai_errors.from_answer(got, to)
     data = _object(got, to)
-    usage = openai_usage.read(data)
+    spent = openai_usage.read(data)
     if data.get("error") or data.get("object") == "error":
-        raise openai_errors.from_answer(got, to, usage)
+        raise openai_errors.from_answer(got, to, spent)
     try:
         ending = _READERS[asked.endpoint](data)
     except _FailedError as error:
-        raise openai_errors.failed(got, to, str(error), usage) from None
+        raise openai_errors.failed(got, to, str(error), spent) from None
     except (TypeError, KeyError, AttributeError) as error:
-        raise openai_errors.unreadable(got, to, f"unexpected form of the answer: {error}", usage) from None
+        raise openai_errors.unreadable(got, to, f"unexpected form of the answer: {error}", spent) from None
     return result.ProviderResult(
         status_code=got.status_code,
         request_id=openai_errors.request_id(got),
         body=json_text.one_line(got.body),
         model=json_text.storable(data.get("model")),
         fingerprint=json_text.storable(data.get("system_fingerprint")),
-        usage=usage,
+        usage=None if _is_miscounted(spent, asked, ending) else spent,
         cost=openai_usage.cost(data, to.spec.cost_field),
         ending=ending,
         headers=rate_headers.select(got.headers),
     )
+
+
+def _is_miscounted(spent: usage.Usage | None, asked: request.ProviderRequest, ending: result.Ending) -> bool:
+    """An answer that says something cost output tokens."""
+    said_something = ending is result.Ending.COMPLETE and asked.endpoint != "embeddings"
+    return spent is not None and said_something and spent.output_tokens == 0
 
 
 def _object(got: answer.Answer, to: deployment.Deployment) -> Json:

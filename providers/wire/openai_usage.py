@@ -29,6 +29,8 @@ def cost(data: dict[str, typing.Any], field: str | None) -> costs.Cost | None:
 
 def _believable(usage: dict[str, typing.Any], tier: object) -> usages.Usage:
     into, out = _tokens(usage["prompt_tokens"]), _tokens(usage.get("completion_tokens"))
+    if into == 0:
+        raise ValueError("no request is without tokens")
     # Servers that count reasoning beside the output (xAI, Gemini's bridge) give themselves away by their total.
     if usage.get("total_tokens") not in (None, into + out):
         raise ValueError("the total is not the sum")

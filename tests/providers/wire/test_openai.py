@@ -168,6 +168,15 @@ def test_a_pretty_answer_comes_back_on_one_line_with_its_digits():
     assert json.loads(got.body) == json.loads(body)
 
 
+@pytest.mark.parametrize("given_choice", [choice("stop", content="x"), choice("tool_calls", tool_calls=[{}])])
+def test_words_without_output_tokens_are_a_wrong_count(given_choice):
+    assert read(faulty_server.chat(choices=[given_choice], usage={"prompt_tokens": 5})).usage is None
+
+
+def test_an_empty_answer_may_cost_no_output_tokens():
+    assert read(faulty_server.chat(choices=[choice("stop", content="")], usage={"prompt_tokens": 5})).usage
+
+
 def test_fields_of_a_wrong_type_are_unknown():
     got = read(faulty_server.chat(model=5, system_fingerprint=["x"], usage="lots"))
     assert (got.model, got.fingerprint, got.usage) == (None, None, None)

@@ -24,6 +24,7 @@ def test_all_parts_are_read():
     "changes",
     [
         {"prompt_tokens": -1},
+        {"prompt_tokens": 0, "total_tokens": 5},
         {"prompt_tokens": "10"},
         {"prompt_tokens": 10.0},
         {"prompt_tokens": True},
