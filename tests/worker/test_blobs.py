@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import blobs, ids
+from worker import ids
 from worker.blobs import BlobMissing, Blobs, StoreBroken, StoreFull
 
 
@@ -93,7 +93,7 @@ def test_a_full_disk_is_said_to_be_full(store: Blobs, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOSPC, "no space")
 
     with store.create(ids.new_file()) as upload:
-        monkeypatch.setattr(blobs.os, "write", full)
+        monkeypatch.setattr("worker.blobs.os.write", full)
         with pytest.raises(StoreFull, match="full"):
             upload.write(b"x")
     monkeypatch.undo()
