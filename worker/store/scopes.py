@@ -10,7 +10,7 @@ from worker import clock, tables
 from worker.tables import SCOPE
 
 FIRST_PROBE = {"outage": 1.0, "no_progress": 30.0}
-LONGEST_PROBE = {"outage": 60.0}
+LONGEST_PROBE = {"outage": 15.0}
 FIRST_PROBE_ELSE, LONGEST_PROBE_ELSE = 30.0, 600.0
 """Seconds between probes: outages end by themselves, keys and balances by a person."""
 
