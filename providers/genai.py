@@ -14,7 +14,7 @@ Fields = dict[str, typing.Any]
 _NAMES = {
     "input_mtok": "input",
     "output_mtok": "output",
-    "cache_read_mtok": "cached",
+    "cache_read_mtok": "cached_input",
     "cache_write_mtok": "cache_write",
     "output_reasoning_mtok": "reasoning",
 }

@@ -19,6 +19,7 @@ class Rates:
     cached: int  # equal to input where the vendor gives no discount
     cache_write: int
     reasoning: int
+    output_is_known: bool = True  # False: the price list names no output, so a call with output tokens cannot be priced
 
     @classmethod
     def of_usd(
@@ -26,18 +27,19 @@ class Rates:
         *,
         input: decimal.Decimal,
         output: decimal.Decimal | None = None,
-        cached: decimal.Decimal | None = None,
+        cached_input: decimal.Decimal | None = None,
         cache_write: decimal.Decimal | None = None,
         reasoning: decimal.Decimal | None = None,
     ) -> "Rates":
-        """From USD per million tokens. What is left out costs as much as what it is a part of; output left out is 0."""
-        output = output if output is not None else decimal.Decimal(0)
+        """From USD per million tokens. What is left out costs as much as what it is a part of."""
+        given_output = decimal.Decimal(0) if output is None else output
         return cls(
             input=_pico(input),
-            output=_pico(output),
-            cached=_pico(input if cached is None else cached),
+            output=_pico(given_output),
+            cached=_pico(input if cached_input is None else cached_input),
             cache_write=_pico(input if cache_write is None else cache_write),
-            reasoning=_pico(output if reasoning is None else reasoning),
+            reasoning=_pico(given_output if reasoning is None else reasoning),
+            output_is_known=output is not None,
         )
 
 
@@ -57,9 +59,9 @@ class Price:
     source: str
 
     def cost(self, usage: usages.Usage) -> costs.Cost | None:
-        """Exact to the last token, rounded half up to a whole pico-USD. None where no rate is known for the billing."""
+        """Exact to the last token, rounded half up to a whole pico-USD. None where a rate is not known."""
         rates = self.rates(usage.input_tokens, usage.billing)
-        if rates is None:
+        if rates is None or (usage.output_tokens and not rates.output_is_known):
             return None
         plain_input = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
         scaled = (

@@ -22,7 +22,7 @@ class PriceTable:
     def read(
         cls, models: collections.abc.Mapping[str, collections.abc.Mapping[str, typing.Any]], source: str
     ) -> "PriceTable":
-        """Each model's input, output, cached, cache_write, reasoning in USD per million. Raises ValueError."""
+        """Each model's input, output, cached_input, cache_write, reasoning in USD per million. Raises ValueError."""
         return cls({name: _price(name, rates, source) for name, rates in models.items()})
 
     def find(self, model: str) -> price.Price | None:
@@ -41,8 +41,8 @@ def of_provider(kind: str) -> PriceTable:
 
 def _price(name: str, said: collections.abc.Mapping[str, typing.Any], source: str) -> price.Price:
     try:
-        rates = price.Rates.of_usd(**{key: decimal.Decimal(str(usd)) for key, usd in said.items()})
+        rates = price.Rates.of_usd(**{key: decimal.Decimal(str(usd)) for key, usd in said.items() if usd is not None})
     except (TypeError, ValueError, decimal.InvalidOperation):
-        want = "input and, where they differ, output, cached, cache_write, reasoning in USD per million tokens"
+        want = "input and, where they differ, output, cached_input, cache_write, reasoning in USD per million tokens"
         raise ValueError(f"price of {name}: want {want}") from None
     return price.Price(bands={usages.STANDARD: (price.Band(above=-1, rates=rates),)}, source=source)

@@ -33,7 +33,7 @@ def cost(book, kind, model, used=MILLION, **where):
 
 
 def test_the_configuration_wins_then_the_folder_then_genai_prices():
-    book = pricing.PriceBook({"openai/gpt-4o": {"input": 1, "output": "2.5"}, "vllm/*": {"input": 0}})
+    book = pricing.PriceBook({"openai/gpt-4o": {"input": 1, "output": "2.5"}, "vllm/*": {"input": 0, "output": 0}})
     assert cost(book, "openai", "gpt-4o").picousd == 3_500_000_000_000
     assert cost(book, "openai", "gpt-4o").source == "config"
     assert cost(book, "openai", "text-embedding-3-small").source == "table:2024-01-25"
@@ -46,6 +46,12 @@ def test_an_unknown_price_is_none_and_not_nothing():
     assert book.price("openai", "gpt-nope-99") is None
     assert book.price("openai_compatible", "gpt-4o") is None
     assert book.price("simulator", "nope") is None
+
+
+def test_output_without_an_output_price_is_unknown():
+    book = pricing.PriceBook({"a/b": {"input": 2, "output": None, "cached_input": None}})
+    assert cost(book, "openai_compatible", "b", provider="a") is None
+    assert cost(book, "openai_compatible", "b", usage.Usage(input_tokens=3), provider="a").picousd == 6_000_000
 
 
 def test_a_billing_without_rates_is_unknown():
