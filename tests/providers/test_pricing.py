@@ -36,7 +36,8 @@ def test_the_configuration_wins_then_the_folder_then_genai_prices():
     book = pricing.PriceBook({"openai/gpt-4o": {"input": 1, "output": "2.5"}, "vllm/*": {"input": 0, "output": 0}})
     assert cost(book, "openai", "gpt-4o").picousd == 3_500_000_000_000
     assert cost(book, "openai", "gpt-4o").source == "config"
-    assert cost(book, "openai", "text-embedding-3-small").source == "table:2024-01-25"
+    embedded = usage.Usage(input_tokens=7)
+    assert cost(book, "openai", "text-embedding-3-small", embedded).source == "table:2024-01-25"
     assert cost(book, "openai", "gpt-4o-mini").source == f"genai-prices:{genai_prices.__version__}"
     assert cost(book, "openai_compatible", "anything", provider="vllm").picousd == 0
 
