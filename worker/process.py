@@ -1,4 +1,4 @@
-"""A worker process: a Celery worker on threads beside the engine (provider queues) or the control loops."""
+"""A worker process: a Celery worker on threads, beside the engine (provider queues) or beside the control loops."""
 
 import argparse
 import logging
@@ -8,134 +8,55 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 from celery import Celery
-from celery.signals import worker_shutting_down
 
-from worker import celery_app, owner, settings
-from worker.control.leader import Leader
-from worker.database import DatabaseAway
-from worker.doorbell import CeleryDoorbell
-from worker.engine.engine import Engine
-from worker.intake.intake import Intake
-from worker.store import processes
+from worker import TITLE, celery_app, settings
 from worker.wiring import Wiring, wire
 
 log = logging.getLogger("gristmill.worker")
 
-TITLE = "gristmill-worker"
-"""Stands in the command line of every worker process."""
-CONTROL_SLOTS = 4
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM, or until standard input ends if ``--lifeline`` says that the parent holds it."""
-    parser = argparse.ArgumentParser(prog=TITLE)
-    parser.add_argument("title", nargs="?", help="shown in process lists")
-    parser.add_argument("--control", action="store_true", help="serve the control queue instead of providers")
-    parser.add_argument("--providers", default="", help="comma-separated; all that are known if left out")
-    parser.add_argument("--name", default="", help="shown in Flower before the host's name")
-    parser.add_argument("--slots", type=int, default=0, help="slices at work at once")
-    parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")
-    options = parser.parse_args(arguments)
+    options = _options(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     wiring = wire(settings.load())
     if options.lifeline:
         threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    # Each kind imports only what it needs: imports are most of what a start costs.
     if options.control:
-        return _run_control(wiring, options)
-    return _run_providers(wiring, options)
+        from worker.control.process import run_control
 
+        run_control(wiring, name=options.name or "control", slots=options.slots)
+    else:
+        from worker.engine.process import run_providers
 
-def _run_providers(wiring: Wiring, options: argparse.Namespace) -> int:
-    names = [name for name in options.providers.split(",") if name] or list(wiring.routes.providers)
-    slots = options.slots or wiring.settings.worker_slots
-    queues = [celery_app.provider_queue(name) for name in names]
-    name = options.name or (names[0] if len(names) == 1 else "providers")
-    app = _app(wiring, queues)
-    engine = Engine(
-        settings=wiring.settings,
-        database=wiring.database,
-        catalog=wiring.catalog,
-        blobs=wiring.blobs,
-        redis_url=wiring.settings.redis_url or "",
-    )
-    engine.start(f"{name}@{socket.gethostname()}", queues, slots)
-
-    @app.task(name=celery_app.SLICE_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
-    def run_slice(slice: int, epoch: int, probe: str | None = None) -> None:
-        """Execute one slice. Whatever happens, its lease says the truth."""
-        try:
-            engine.execute(slice, epoch, probe)
-        except DatabaseAway as error:
-            log.warning("slice %d was not taken: %s", slice, error)
-
-    def drain(**_: Any) -> None:
-        engine.drain()
-
-    worker_shutting_down.connect(drain)
-    _serve(app, name, slots, queues)
-    engine.drain()
-    engine.close()
+        providers = [name for name in options.providers.split(",") if name]
+        run_providers(wiring, name=options.name, providers=providers, slots=options.slots)
     wiring.database.close()
     return 0
 
 
-def _run_control(wiring: Wiring, options: argparse.Namespace) -> int:
-    slots = options.slots or CONTROL_SLOTS
-    queues = [celery_app.CONTROL_QUEUE]
-    app = _app(wiring, queues)
-    process = owner.myself()
-    name = options.name or "control"
-    wiring.database.write(
-        lambda session: processes.register(session, process, f"{name}@{socket.gethostname()}", queues, slots)
-    )
-    leader = Leader(
-        database=wiring.database,
-        catalog=wiring.catalog,
-        doorbell=CeleryDoorbell(app),
-        blobs=wiring.blobs,
-        process=process,
-        settings=wiring.settings,
-    )
-    intake = Intake(
-        database=wiring.database,
-        blobs=wiring.blobs,
-        catalog=wiring.catalog,
-        openai_limits=wiring.config.limits == "openai",
-    )
-
-    @app.task(name=celery_app.INTAKE_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
-    def take_in(batch: int) -> None:
-        """Read one input file. If it cannot end, SQL rings again."""
-        try:
-            intake.take_in(batch)
-        except DatabaseAway as error:
-            log.warning("the intake of batch %d was interrupted: %s", batch, error)
-
-    leader.start()
-    _serve(app, name, slots, queues)
-    leader.stop()
-    try:
-        wiring.database.write(lambda session: processes.leave(session, process))
-    except DatabaseAway:
-        log.warning("could not sign off")
-    wiring.database.close()
-    return 0
-
-
-def _app(wiring: Wiring, queues: Sequence[str]) -> Celery:
+def make_app(wiring: Wiring, queues: Sequence[str]) -> Celery:
+    """The process's Celery app, consuming these queues."""
     app = celery_app.make_app(wiring.settings)
     app.conf.task_queues = [celery_app.queue(name) for name in queues]
     return app
 
 
-def _serve(app: Celery, name: str, slots: int, queues: Sequence[str]) -> None:
+def full_name(name: str) -> str:
+    """How Flower shows the worker."""
+    return f"{name}@{socket.gethostname()}"
+
+
+def serve(app: Celery, name: str, slots: int, queues: Sequence[str]) -> None:
+    """Take messages until the warm shutdown has ended."""
     worker = app.Worker(
-        hostname=f"{name}@{socket.gethostname()}",
+        hostname=full_name(name),
         pool="threads",
         concurrency=slots,
         queues=list(queues),
@@ -146,6 +67,17 @@ def _serve(app: Celery, name: str, slots: int, queues: Sequence[str]) -> None:
         quiet=True,
     )
     worker.start()
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=TITLE)
+    parser.add_argument("title", nargs="?", help="shown in process lists")
+    parser.add_argument("--control", action="store_true", help="serve the control queue instead of providers")
+    parser.add_argument("--providers", default="", help="comma-separated; all that are known if left out")
+    parser.add_argument("--name", default="", help="shown in Flower before the host's name")
+    parser.add_argument("--slots", type=int, default=0, help="slices at work at once")
+    parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")
+    return parser.parse_args(arguments)
 
 
 def _end_with_parent() -> None:

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worker import migrations
+from worker import TITLE, migrations
 from worker.database import Database
 from worker.embedded.home import Home
 from worker.embedded.valkey import Valkey, ValkeyError
-from worker.process import TITLE
 from worker.settings import Settings
 
 log = logging.getLogger("gristmill.supervisor")
