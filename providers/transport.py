@@ -6,6 +6,7 @@ the request was sent" as a connect timeout, which makes a call that may be bille
 
 import collections.abc
 import functools
+import socket
 import ssl
 
 import aiohttp
@@ -16,6 +17,7 @@ from typing_extensions import override
 MAX_HEADER = 64 * 1024
 KEEPALIVE = 4.5  # seconds: less than the 5 s of uvicorn and Node, so that no pooled connection closes under a request
 DNS_TTL = 60
+PROBE_AFTER = 60  # seconds of silence; NAT gateways forget a silent connection after about 5 minutes
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -76,6 +78,7 @@ class Transport(httpx.AsyncBaseTransport):
             ssl=self._ssl or httpx.create_ssl_context(),
             keepalive_timeout=KEEPALIVE,
             ttl_dns_cache=DNS_TTL,
+            socket_factory=_socket,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -126,6 +129,16 @@ def _truthful(error: Exception) -> httpx.TransportError:
     """The httpx exception. Raise it `from None`: the cause can hold headers, and with them the key."""
     kind, words = next((to, words) for known, to, words in _EXCEPTIONS if isinstance(error, known))
     return kind(words or str(error))
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket whose silence is probed: an answer may take 20 minutes, a lost peer must not hold its call that long."""
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE", "TCP_KEEPINTVL"):  # macOS calls the first one as the second
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), PROBE_AFTER)
+    return made
 
 
 @functools.lru_cache(maxsize=256)

@@ -85,6 +85,20 @@ def test_a_silent_server_is_a_read_timeout():
         getting(handler, timeout=0.2)
 
 
+def test_a_silent_connection_is_probed(monkeypatch):
+    made = []
+    original = transport._socket
+    monkeypatch.setattr(transport, "_socket", lambda address: made.append(original(address)) or made[-1])
+    probed = []
+
+    async def handler(request, writer):
+        probed.append(made[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        writer.write(faulty_server.http(200, b"{}"))
+
+    getting(handler)
+    assert probed == [1]
+
+
 def test_a_scheme_it_does_not_speak_is_refused():
     async def run():
         async with httpx.AsyncClient(transport=transport.Transport()) as client:
