@@ -88,13 +88,17 @@ def test_a_silent_server_is_a_read_timeout():
 def test_a_silent_connection_is_probed(monkeypatch):
     made = []
     original = transport._socket
-    monkeypatch.setattr(transport, "_socket", lambda address: made.append(original(address)) or made[-1])
     probed = []
+
+    def noting(address):
+        made.append(original(address))
+        return made[-1]
 
     async def handler(request, writer):
         probed.append(made[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
         writer.write(faulty_server.http(200, b"{}"))
 
+    monkeypatch.setattr(transport, "_socket", noting)
     getting(handler)
     assert probed == [1]
 
