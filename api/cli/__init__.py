@@ -1,0 +1,69 @@
+"""The command line. Each command is imported when it is used, so that ``gristmill --help`` is quick."""
+
+import importlib
+import sys
+from importlib.metadata import version
+
+import click
+from typing_extensions import override
+
+from api.cli import faults
+
+COMMANDS = {
+    "run": ("api.cli.run:run", "Run all requests in FILE and write the results."),
+    "submit": ("api.cli.batches:submit", "Hand FILE to a server and print the id of its batch."),
+    "watch": ("api.cli.watch:watch", "Show how BATCH goes until it ends."),
+    "results": ("api.cli.results:results", "Print the answers of BATCH, or write them to a file."),
+    "list": ("api.cli.batches:list_batches", "Show the newest batches."),
+    "cancel": ("api.cli.batches:cancel", "Start no more calls of BATCH; keep what is done."),
+    "pause": ("api.cli.batches:pause", "Start no more calls of BATCH until it is resumed."),
+    "resume": ("api.cli.batches:resume", "Let a paused, held or capped BATCH go on."),
+    "serve": ("api.cli.serving:serve", "Serve the API, with everything it needs."),
+    "worker": ("api.cli.serving:worker", "Run one more worker process."),
+}
+
+
+class _Lazy(click.Group):
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, said) for name, (_, said) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("gristmill"), prog_name="gristmill")
+def cli() -> None:
+    """Grind a JSONL of requests through any LLM provider: as fast as each quota allows, and never a line twice."""
+
+
+def main() -> None:
+    """The console script. Status: 0 all lines succeeded, 1 some failed, 2 wrong usage, 3 stopped before the end."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except faults.CliError as error:
+        click.echo(f"gristmill: {error}", err=True)
+        sys.exit(error.status)
+    except faults.Interrupted as error:
+        sys.exit(128 + error.signal)
+    except click.Abort:
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

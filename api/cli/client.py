@@ -1,0 +1,150 @@
+"""The HTTP API of a server, as far as the command line needs it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from api import schemas
+from api.cli import faults
+
+TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+
+
+class Client:
+    """Raises ApiFault for what the server refuses and ServerGone when it does not answer."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        # A proxy of the environment must not see what is meant for this machine.
+        self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT, trust_env=not _is_loopback(self.url))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def is_alive(self) -> bool:
+        return self._status("/healthz") == 200
+
+    def is_ready(self) -> bool:
+        return self._status("/readyz") == 200
+
+    def upload(self, path: Path) -> schemas.File:
+        with path.open("rb") as file:
+            parts = {"purpose": (None, "batch"), "file": (path.name, file, "application/jsonl")}
+            return schemas.File.model_validate(self._send("POST", "/v1/files", files=parts, timeout=UPLOAD_TIMEOUT))
+
+    def delete_file(self, id: str) -> None:
+        self._send("DELETE", f"/v1/files/{id}")
+
+    def create(
+        self,
+        *,
+        input_file_id: str,
+        endpoint: str,
+        window: str = "none",
+        metadata: Mapping[str, str] | None = None,
+        options: schemas.BatchOptions,
+    ) -> schemas.Batch:
+        body = {
+            "input_file_id": input_file_id,
+            "endpoint": endpoint,
+            "completion_window": window,
+            "metadata": dict(metadata or {}),
+            "gristmill": options.model_dump(exclude_unset=True),
+        }
+        return self._batch("POST", "/v1/batches", json=body)
+
+    def batch(self, id: str) -> schemas.Batch:
+        return self._batch("GET", f"/v1/batches/{id}")
+
+    def page(self, *, limit: int = 20, after: str | None = None, identity: str | None = None) -> list[schemas.Batch]:
+        """Newest first."""
+        wanted = {"limit": limit, "after": after, "identity": identity}
+        params = {name: value for name, value in wanted.items() if value is not None}
+        return schemas.BatchList.model_validate(self._send("GET", "/v1/batches", params=params)).data
+
+    def find(self, identity: str) -> schemas.Batch | None:
+        """The newest batch of that identity."""
+        return next(iter(self.page(limit=1, identity=identity)), None)
+
+    def cancel(self, id: str) -> schemas.Batch:
+        return self._batch("POST", f"/v1/batches/{id}/cancel", json={})
+
+    def pause(self, id: str, *, timeout: float = 60.0) -> schemas.Batch:
+        return self._batch("POST", f"/v1/batches/{id}/pause", json={}, timeout=timeout)
+
+    def resume(self, id: str, **limits: Any) -> schemas.Batch:
+        """Limits that are not named stay."""
+        return self._batch("POST", f"/v1/batches/{id}/resume", json=limits)
+
+    def line_errors(self, id: str, *, limit: int) -> list[schemas.LineError]:
+        answer = self._send("GET", f"/v1/batches/{id}/errors", params={"limit": limit})
+        return schemas.LineErrors.model_validate(answer).data
+
+    @contextmanager
+    def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
+        """Whole lines in input order; no lines if there is no such file."""
+        with (
+            _explained(),
+            self._http.stream("GET", f"/v1/files/{file_id}/content", params={"order": "line"}) as answer,
+        ):
+            if answer.status_code == 404:
+                yield iter(())
+                return
+            if answer.is_error:
+                answer.read()
+            _refuse(answer)
+            yield answer.iter_bytes(1 << 20)
+
+    def _batch(self, method: str, path: str, **options: Any) -> schemas.Batch:
+        return schemas.Batch.model_validate(self._send(method, path, **options))
+
+    def _send(self, method: str, path: str, **options: Any) -> Any:
+        with _explained():
+            answer = self._http.request(method, path, **options)
+            _refuse(answer)
+            return answer.json()
+
+    def _status(self, path: str) -> int | None:
+        try:
+            return self._http.get(path, timeout=2.0).status_code
+        except httpx.HTTPError:
+            return None
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise faults.ServerGone(f"the server does not answer ({type(error).__name__})") from error
+
+
+def _refuse(answer: httpx.Response) -> None:
+    if answer.status_code == 503:
+        raise faults.ServerGone("the server cannot work at the moment: " + _message(answer))
+    if answer.is_error:
+        raise faults.ApiFault(_message(answer), http_status=answer.status_code)
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {answer.status_code}"
+
+
+def _is_loopback(url: str) -> bool:
+    return httpx.URL(url).host in ("127.0.0.1", "::1", "localhost")
