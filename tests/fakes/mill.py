@@ -1,7 +1,7 @@
 """A Gristmill server that only pretends to call anybody: each look at a batch finishes some lines.
 
 A line fails if its custom_id begins with ``bad``; a model whose name holds ``mystery`` has no price, any other costs
-0.01 USD a line. Its state stands in GRISTMILL_HOME and survives kill -9; ``calls`` lists every custom_id that was called.
+0.01 USD a line. Its state stands in GRISTMILL_HOME and survives kill -9; ``calls`` lists every called custom_id.
 """
 
 import argparse
