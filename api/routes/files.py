@@ -59,7 +59,7 @@ async def upload(request: Request, services: ServicesDep, caller: CallerDep) -> 
 def list_files(
     services: ServicesDep,
     caller: CallerDep,
-    purpose: Annotated[str | None, Query(max_length=64)] = None,
+    purpose: Annotated[str | None, Query(pattern=r"^[\x20-\x7e]{0,64}$")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Literal["asc", "desc"] = "desc",
     after: str | None = None,

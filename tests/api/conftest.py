@@ -92,7 +92,7 @@ def serve(tmp_path: Path, sqlite_template: Path, stage: Stage) -> Iterator[Serve
         shutil.copy(sqlite_template, tmp_path / "gristmill.db")
         bell = Bell()
         services = Services(
-            database=Database(f"sqlite:///{tmp_path}/gristmill.db"),
+            database=changes.pop("database", None) or Database(f"sqlite:///{tmp_path}/gristmill.db"),
             blobs=Blobs(tmp_path / "files"),
             routes=Routes(Config(), Settings()),
             doorbell=bell,
