@@ -25,6 +25,7 @@ from worker.engine.recorder import Recorder
 from worker.engine.slice_run import SliceRun
 from worker.limiter.exchange import Exchange
 from worker.limiter.gate import Gate, ProcessBudget, ScopeGate
+from worker.routes import RouteError
 from worker.settings import Settings
 from worker.store import processes, scopes, slices, watching
 from worker.store.recording import BatchView
@@ -76,6 +77,7 @@ class Engine:
             lambda session: slices.claim(session, slice, epoch, self.process, self.settings.lease_seconds)
         )
         if claim is not None:
+            self._prepare(claim)
             self._submit(self._execute(claim, probe)).result()
 
     def drain(self) -> None:
@@ -99,7 +101,10 @@ class Engine:
 
     def deployment(self, route: str, probe: str | None) -> Deployment | None:
         """The first deployment of the route whose scope does not rest, or the one that is to be probed."""
-        deployments = self.catalog.resolve(route).deployments
+        try:
+            deployments = self.catalog.resolve(route).deployments
+        except RouteError:
+            return None
         if probe is not None:
             return next((one for one in deployments if one.scope == probe), None)
         return next((one for one in deployments if one.scope not in self._paused), None)
@@ -150,6 +155,13 @@ class Engine:
                 if self.draining or time.monotonic() > deadline:
                     return
                 await asyncio.sleep(1.0)
+
+    def _prepare(self, claim: Claim) -> None:
+        """Look up prices on this thread: the first look into their list takes half a second of CPU."""
+        try:
+            self.catalog.token_prices(claim.route)
+        except RouteError as error:
+            log.warning("no deployment for %s any more: %s", claim.route, error)
 
     async def _open(self) -> None:
         settings = self.settings
