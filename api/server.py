@@ -23,8 +23,9 @@ from typing_extensions import override
 
 from api import app, guard
 from api.services import Services
-from worker import celery_app
+from worker import catalog, celery_app
 from worker import settings as settings_module
+from worker.catalog import Catalog
 from worker.config import ConfigError
 from worker.doorbell import CeleryDoorbell
 from worker.embedded import home
@@ -122,6 +123,7 @@ def services(wiring: Wiring, broker: Celery) -> Services:
         routes=wiring.routes,
         doorbell=CeleryDoorbell(broker),
         broker_answers=lambda: _answers(broker),
+        slice_jobs=lambda route: _slice_jobs(wiring.catalog, route),
         day_window_seconds=wiring.settings.day_window_seconds,
         lease_seconds=wiring.settings.lease_seconds,
         openai_limits=wiring.config.limits == "openai",
@@ -187,6 +189,13 @@ def _answers(broker: Celery) -> bool:
         return True
     except (OperationalError, OSError):
         return False
+
+
+def _slice_jobs(routes: Catalog, route: str) -> int:
+    try:
+        return routes.slice_jobs(route)
+    except RouteError:
+        return catalog.SLICE_JOBS  # its key or its alias is gone; the line will say so itself
 
 
 class _Server(uvicorn.Server):

@@ -22,6 +22,8 @@ class Services:
     routes: Routes
     doorbell: Doorbell
     broker_answers: Callable[[], bool]
+    slice_jobs: Callable[[str], int]
+    """How many lines of a route make a slice."""
     day_window_seconds: float
     """What ``24h`` means."""
     lease_seconds: float

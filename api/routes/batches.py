@@ -12,8 +12,9 @@ from api.deps import CallerDep, ServicesDep
 from api.services import Services
 from worker import windows
 from worker.routes import RouteError
-from worker.store import batches, progress
+from worker.store import batches, generations, progress
 from worker.store.batches import AtRest, Limits, NewBatch
+from worker.store.generations import GenerationError
 from worker.tables import Batch
 
 ERRORS_SHOWN, ERRORS_LISTED = 10_000, 100
@@ -121,13 +122,25 @@ def pause(
 def resume(
     batch_id: str, services: ServicesDep, caller: CallerDep, body: schemas.BatchResume | None = None
 ) -> schemas.Batch:
-    """Let a paused, held or capped batch go on, with other limits if the body names some."""
+    """Let a paused, held or capped batch go on, with other limits if the body names some.
+
+    With ``retry_failed`` a batch at rest begins a new generation of the lines that did not succeed.
+    """
     limits = _limits(body or schemas.BatchResume())
+    if body is not None and body.retry_failed:
+        _retry(services, caller.owner, batch_id)
     try:
         row = services.database.write(lambda session: batches.resume(session, caller.owner, batch_id, **limits))
     except AtRest as rest:
         raise errors.Conflict(f"Cannot resume a batch with status '{rest.status}'.") from None
     return _shown(services, _found(row, batch_id))
+
+
+def _retry(services: Services, owner: str, id: str) -> None:
+    try:
+        generations.retry(services.database, owner, id, services.slice_jobs)
+    except GenerationError as error:
+        raise errors.Conflict(str(error)) from None
 
 
 def _new_batch(body: schemas.BatchCreate, owner: str, services: Services) -> NewBatch:

@@ -97,6 +97,7 @@ def serve(tmp_path: Path, sqlite_template: Path, stage: Stage) -> Iterator[Serve
             routes=Routes(Config(), Settings()),
             doorbell=bell,
             broker_answers=lambda: True,
+            slice_jobs=lambda route: 200,
             day_window_seconds=7 * 86_400,
             lease_seconds=45,
         )

@@ -136,7 +136,7 @@ def find_by_identity(session: Session, owner: str, identity: str) -> Batch | Non
 
 def request_cancel(session: Session, owner: str, id: str) -> Batch | None:
     """Stop admission at once; the engine ends the batch. Repeating changes nothing. Raises AtRest."""
-    batch = _locked(session, owner, id)
+    batch = lock(session, owner, id)
     if batch is None or batch.status == BatchStatus.CANCELLING:
         return batch
     _refuse_at_rest(batch)
@@ -152,7 +152,7 @@ def request_cancel(session: Session, owner: str, id: str) -> Batch | None:
 
 def pause(session: Session, owner: str, id: str) -> Batch | None:
     """No call of the batch starts until it is resumed. Repeating changes nothing. Raises AtRest."""
-    batch = _locked(session, owner, id)
+    batch = lock(session, owner, id)
     if batch is None:
         return None
     _refuse_at_rest(batch)
@@ -164,7 +164,7 @@ def pause(session: Session, owner: str, id: str) -> Batch | None:
 
 def resume(session: Session, owner: str, id: str, **limits: Unpack[Limits]) -> Batch | None:
     """Move the limits and let go of the batch's own pauses: its owner's, its cap's, its models'. Raises AtRest."""
-    batch = _locked(session, owner, id)
+    batch = lock(session, owner, id)
     if batch is None:
         return None
     _refuse_at_rest(batch)
@@ -192,7 +192,8 @@ def _accepted_before(session: Session, owner: str, fingerprint: str) -> Batch | 
     return session.exec(query).first()
 
 
-def _locked(session: Session, owner: str, id: str) -> Batch | None:
+def lock(session: Session, owner: str, id: str) -> Batch | None:
+    """``get``, and until this transaction ends nobody else changes the batch."""
     if not ids.is_batch(id):
         return None
     return session.exec(select(Batch).where(Batch.id == id, Batch.owner == owner).with_for_update()).first()

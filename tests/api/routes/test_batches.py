@@ -267,3 +267,12 @@ def test_a_completed_batch_without_a_success_has_no_output_file(server: Server) 
 
     shown = server.sdk.batches.retrieve(server.database.write(failed_only).id)
     assert shown.status == "completed" and shown.output_file_id is None and shown.error_file_id is not None
+
+
+def test_failed_lines_can_be_asked_to_run_again(server: Server, file_id: str) -> None:
+    batch = create(server, file_id)
+    answer = server.http.post(f"/v1/batches/{batch.id}/resume", json={"retry_failed": True})
+    assert answer.status_code == 409
+    assert "when the batch has ended" in answer.json()["error"]["message"]
+    unknown = server.http.post("/v1/batches/batch_x/resume", json={"retry_failed": True})
+    assert unknown.status_code == 404
