@@ -105,7 +105,7 @@ def test_under_a_cap_an_unknown_price_is_refused(gristmill: Gristmill, server: S
 def test_an_unknown_price_is_said(gristmill: Gristmill, server: Server, tmp_path: Path):
     file = write_requests(tmp_path / "requests.jsonl", ["a"], model="local/mystery")
     done = gristmill("run", file, "--server", server[0])
-    assert "for about $0.00 and an unknown sum for local/mystery" in done.out
+    assert "1 line to run now, for an unknown sum for local/mystery" in done.out
 
 
 def test_an_edited_file_does_not_overwrite_paid_answers(gristmill: Gristmill, server: Server, requests: Path):
