@@ -53,6 +53,8 @@ def add_result(
     stored = b'{"line":%d,"generation":%d}\n' % (line, generation) if text is None else text
     batch.seq += 1
     if superseded_in is None:
+        batch.completed += kind == "output"
+        batch.failed += kind == "error"
         batch.output_bytes += len(stored) if kind == "output" else 0
         batch.error_bytes += len(stored) if kind == "error" else 0
     session.add(batch)

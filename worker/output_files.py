@@ -41,6 +41,7 @@ class OutputFile:
     kind: Kind
     generation: int
     complete: bool
+    lines: int
     seq: int
     """Rows committed later are not part of it."""
 
@@ -58,7 +59,7 @@ def find(session: Session, owner: str, id: str) -> OutputFile | None:
         return None
     kind, generation = KINDS[parsed[2]], int(parsed[3])
     complete = generation < batch.generation or batch.status in states.AT_REST
-    size = _size(session, batch, kind, generation)
+    size, lines = _measure(session, batch, kind, generation)
     if (complete and size == 0) or session.get(File, id) is not None:
         return None
     created_at = _created_at(session, batch, generation)
@@ -74,7 +75,13 @@ def find(session: Session, owner: str, id: str) -> OutputFile | None:
         expires_at=expires_at,
     )
     return OutputFile(
-        entry=entry, batch=batch.number, kind=kind, generation=generation, complete=complete, seq=batch.seq
+        entry=entry,
+        batch=batch.number,
+        kind=kind,
+        generation=generation,
+        complete=complete,
+        lines=lines,
+        seq=batch.seq,
     )
 
 
@@ -100,12 +107,6 @@ def delete(session: Session, owner: str, id: str) -> bool:
     session.add(tombstone)
     session.flush()
     return True
-
-
-def count(session: Session, file: OutputFile) -> int:
-    """How many lines the file has."""
-    query = sqlalchemy.select(sqlalchemy.func.count()).where(*_by_line(file).rows)
-    return int(session.connection().execute(query).scalar_one())
 
 
 def in_line_order(database: Database, file: OutputFile) -> Iterator[bytes]:
@@ -173,13 +174,16 @@ def _read(database: Database, order: _Order, first: int, last: int) -> bytes:
         return b"".join(session.connection().execute(query.order_by(order.key)).scalars())
 
 
-def _size(session: Session, batch: Batch, kind: Kind, generation: int) -> int:
+def _measure(session: Session, batch: Batch, kind: Kind, generation: int) -> tuple[int, int]:
+    """Bytes and lines: from the batch's counters, or summed for a generation that is no more counted."""
     if generation == batch.generation:
-        return batch.output_bytes if kind == "output" else batch.error_bytes
+        return (batch.output_bytes, batch.completed) if kind == "output" else (batch.error_bytes, batch.failed)
     assert batch.number is not None
-    query = sqlalchemy.select(sqlalchemy.func.coalesce(sqlalchemy.func.sum(sqlalchemy.func.length(Result.line)), 0))
+    size = sqlalchemy.func.sum(sqlalchemy.func.length(col(Result.line)))
+    query = sqlalchemy.select(sqlalchemy.func.coalesce(size, 0), sqlalchemy.func.count())
     rows = query.where(*_of_batch(batch.number), *_standing(kind, generation))
-    return int(session.connection().execute(rows).scalar_one())
+    found = session.connection().execute(rows).one()
+    return int(found[0]), int(found[1])
 
 
 def _of_batch(number: int) -> tuple[ColumnElement[bool], ...]:

@@ -126,20 +126,17 @@ def content(
     with services.database.read() as session:
         file = files.get(session, caller.owner, file_id)
         output = None if file else output_files.find(session, caller.owner, file_id)
-        lines = output_files.count(session, output) if output else 0
     if file is not None:
         blob = services.blobs.open(file.id)
         return _streamed(_blob_chunks(blob), {"content-length": str(blob.size)})
     if output is None:
         raise _missing(file_id)
-    return _output(services, output, lines, order, offset)
+    return _output(services, output, order, offset)
 
 
-def _output(
-    services: Services, output: OutputFile, lines: int, order: Literal["line"] | None, offset: int | None
-) -> Response:
+def _output(services: Services, output: OutputFile, order: Literal["line"] | None, offset: int | None) -> Response:
     """Headers as other batch servers send them: X-Last-Line is the ``offset`` at which the next request goes on."""
-    headers = {"x-incomplete": "false" if output.complete else "true", "x-last-line": str(lines)}
+    headers = {"x-incomplete": "false" if output.complete else "true", "x-last-line": str(output.lines)}
     if order == "line" and offset is not None:
         raise errors.BadRequest("'offset' counts lines as they came, not as they were asked.", param="offset")
     if order == "line" or (output.complete and offset is None):
