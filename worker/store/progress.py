@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 from worker import clock, states
 from worker.states import SliceState
 from worker.store import scopes
+from worker.store.recording import UNKNOWN_COST
 from worker.tables import Batch, LineError, Slice, Tally
 
 
@@ -82,7 +83,9 @@ def _blocks(
     for tally in waiting:
         if tally.paused_at is not None:
             blocks.append(
-                Block(model=tally.route, reason="failing_alike", since=tally.paused_at, detail=tally.alike_code)
+                Block(model=tally.route, reason=UNKNOWN_COST, since=tally.paused_at)
+                if tally.alike_code == UNKNOWN_COST
+                else Block(model=tally.route, reason="failing_alike", since=tally.paused_at, detail=tally.alike_code)
             )
     spent = {scope for tally in waiting for scope in scopes_of(tally.route)} if resting else set()
     for scope in sorted(spent & resting.keys()):

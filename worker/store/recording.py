@@ -20,6 +20,8 @@ ALIKE_LIMIT = 20
 """So many first finished lines of one model that all fail with one code pause that model."""
 NEVER_ALIKE = frozenset({"content_filter", "context_length_exceeded", "payload_too_large", "request_too_large"})
 """Codes that an evaluation may mean to provoke."""
+UNKNOWN_COST = "unknown_cost"
+"""Why a model pauses whose price is unknown, in a batch with a cap that does not allow that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +123,7 @@ class _Batch:
 class _Tally:
     batch: int
     route: str
+    input_price: int | None
     completed: int
     failed: int
     input_tokens: int
@@ -197,8 +200,9 @@ class _Book:
         for row in self.slices.values():
             row.started = {int(line) for line in str(row.started).split(",") if line}
         self.attempt_rows: list[tuple[Any, ...]] = []
-        self.result_rows: list[tuple[Any, ...]] = []
+        self.result_rows: dict[tuple[int, int], tuple[Any, ...]] = {}
         self.replaced: list[tuple[int, int]] = []
+        self.superseded: list[tuple[int, int, int]] = []
         self.changed_jobs: dict[int, tuple[_Job, str | None]] = {}
         self.touched_tallies: set[tuple[int, str]] = set()
 
@@ -212,7 +216,7 @@ class _Book:
         if is_new:
             self._attempt(batch, tally, end)
         if fenced:
-            self._landed(batch, self.slices[end.slice], end)
+            self._landed(batch, self.slices[end.slice], end, is_new)
         job = self.jobs[end.job]
         if self._decides(batch, job, end, fenced):
             self._result(batch, tally, job, end)
@@ -226,6 +230,10 @@ class _Book:
             or batch.status != BatchStatus.IN_PROGRESS
             or any(mark is not None for mark in (batch.stop, batch.paused_at, batch.capped_at, tally.paused_at))
         ):
+            return Granted(0, closed=True)
+        if batch.max_cost is not None and not batch.allow_unknown_cost and tally.input_price is None:
+            tally.paused_at, tally.alike_code = self.now, UNKNOWN_COST
+            self.touched_tallies.add((tally.batch, tally.route))
             return Granted(0, closed=True)
         granted = 0
         assert isinstance(slice.started, set)
@@ -244,11 +252,16 @@ class _Book:
     def write(self) -> None:
         executemany(self.connection, _INSERT_ATTEMPT, self.attempt_rows)
         executemany(self.connection, "DELETE FROM result WHERE job = ? AND generation = ?", self.replaced)
-        executemany(self.connection, _INSERT_RESULT, self.result_rows)
         executemany(
             self.connection,
-            "UPDATE job SET state = ?, error_code = ? WHERE id = ?",
-            [(job.state, code, job.id) for job, code in self.changed_jobs.values()],
+            "UPDATE result SET superseded_in = ? WHERE job = ? AND generation = ?",
+            self.superseded,
+        )
+        executemany(self.connection, _INSERT_RESULT, list(self.result_rows.values()))
+        executemany(
+            self.connection,
+            "UPDATE job SET state = ?, generation = ?, error_code = ? WHERE id = ?",
+            [(job.state, job.generation, code, job.id) for job, code in self.changed_jobs.values()],
         )
         for slice in self.slices.values():
             if slice.open == 0:
@@ -267,7 +280,6 @@ class _Book:
         self.attempt_rows.append(_attempt_values(end))
         self.touched_tallies.add((tally.batch, tally.route))
         batch.attempts += 1
-        batch.repeats_at_most += end.outcome is Outcome.ABANDONED and batch.stop is None
         for sums in (batch, tally):
             sums.retries += end.outcome is Outcome.RETRY
             sums.rate_limited += end.outcome is Outcome.RATE_LIMITED
@@ -279,8 +291,9 @@ class _Book:
                 sums.output_tokens += end.usage.output_tokens
                 sums.reasoning_tokens += end.usage.reasoning_tokens
 
-    def _landed(self, batch: _Batch, slice: _Slice, end: Ended) -> None:
+    def _landed(self, batch: _Batch, slice: _Slice, end: Ended, is_new: bool) -> None:
         """The call is over and known: it can no longer be repeated unawares, and its reservation is settled."""
+        batch.repeats_at_most += is_new and end.outcome is Outcome.ABANDONED and batch.stop is None
         line = tables.job_line(end.job)
         assert isinstance(slice.started, set)
         if line in slice.started:
@@ -302,26 +315,36 @@ class _Book:
             self.slices[job.slice].open -= 1
         else:
             self._withdraw(batch, tally, job)
+        job.generation = batch.generation
         for sums in (batch, tally):
             sums.completed += succeeded
             sums.failed += not succeeded
         batch.seq += 1
         batch.output_bytes += len(end.line) if succeeded else 0
         batch.error_bytes += 0 if succeeded else len(end.line)
-        self.result_rows.append((job.id, job.generation, end.owner, batch.number, batch.seq, end.kind, end.line))
+        row = (job.id, job.generation, end.owner, batch.number, batch.seq, end.kind, end.line)
+        self.result_rows[(job.id, job.generation)] = row
         job.state = JobState.SUCCEEDED if succeeded else JobState.FAILED
         self.changed_jobs[job.id] = (job, end.error_code)
         _note_ending(tally, end)
         _note_alike(tally, end, self.now)
 
     def _withdraw(self, batch: _Batch, tally: _Tally, job: _Job) -> None:
-        """An error row gives way to the success that arrived after it."""
+        """An error row gives way to the success that arrived after it; in the file of an older generation it stays."""
         key = (job.id, job.generation)
-        [row] = _select(
-            self.connection, f"SELECT length(line) FROM result WHERE generation = {job.generation} AND job", {job.id}
-        )
-        self.replaced.append(key)
-        batch.error_bytes -= row[0]
+        if unwritten := self.result_rows.pop(key, None):
+            size = len(unwritten[-1])
+        else:
+            [[size]] = _select(
+                self.connection,
+                f"SELECT length(line) FROM result WHERE generation = {job.generation} AND job",
+                {job.id},
+            )
+            if job.generation == batch.generation:
+                self.replaced.append(key)
+            else:
+                self.superseded.append((batch.generation, *key))
+        batch.error_bytes -= size
         for sums in (batch, tally):
             sums.failed -= 1
 
@@ -407,12 +430,14 @@ def _batch_values(row: _Batch, now: float) -> tuple[Any, ...]:
 
 
 def _tally_values(row: _Tally) -> tuple[Any, ...]:
-    return (*astuple(row)[2:], row.batch, row.route)
+    return (*astuple(row)[_TALLY_FIRST:], row.batch, row.route)
 
 
 _NOW = select(clock.now())
 _BATCH_FIRST = 5
 """The fields before it (number, status, generation, stop, paused_at) are only read here."""
+_TALLY_FIRST = 3
+"""Likewise (batch, route, input_price)."""
 
 _INSERT_ATTEMPT = """INSERT INTO attempt (job, id, owner, generation, epoch, deployment, lane, seconds, outcome,
  status_code, error_code, request_id, model, fingerprint, ending, input_tokens, cached_tokens, cache_write_tokens,
@@ -421,5 +446,5 @@ _INSERT_RESULT = "INSERT INTO result (job, generation, owner, batch, seq, kind, 
 _UPDATE_SLICE = """UPDATE slice SET state = ?, lease_owner = ?, lease_until = ?, open = ?, started = ?, reserved = ?
  WHERE id = ?"""
 _UPDATE_BATCH = f"UPDATE batch SET {', '.join(f'{f.name} = ?' for f in fields(_Batch)[_BATCH_FIRST:])} WHERE number = ?"
-_UPDATE_TALLY = f"""UPDATE tally SET {", ".join(f"{f.name} = ?" for f in fields(_Tally)[2:])}
+_UPDATE_TALLY = f"""UPDATE tally SET {", ".join(f"{f.name} = ?" for f in fields(_Tally)[_TALLY_FIRST:])}
  WHERE batch = ? AND route = ?"""
