@@ -63,6 +63,8 @@ class Batch(SQLModel, table=True):
         Index("batch_due", "due_at"),
         Index("batch_by_owner", "owner", "number"),
         Index("batch_by_identity", "owner", "identity"),
+        Index("batch_by_fingerprint", "owner", "fingerprint"),
+        Index("batch_by_input", "input_file_id"),
     )
 
     number: int | None = Field(default=None, sa_column=Column(_Serial, primary_key=True, autoincrement=True))
@@ -174,7 +176,7 @@ class Slice(SQLModel, table=True):
 
     __tablename__ = "slice"
     __table_args__ = (
-        Index("slice_by_state", "state", "batch", "first_line"),
+        Index("slice_by_state", "state", "batch", "route", "first_line"),
         Index("slice_by_batch", "batch", "state"),
     )
 

@@ -98,7 +98,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("id"),
     )
     with op.batch_alter_table("batch", schema=None) as batch_op:
+        batch_op.create_index("batch_by_fingerprint", ["owner", "fingerprint"], unique=False)
         batch_op.create_index("batch_by_identity", ["owner", "identity"], unique=False)
+        batch_op.create_index("batch_by_input", ["input_file_id"], unique=False)
         batch_op.create_index("batch_by_owner", ["owner", "number"], unique=False)
         batch_op.create_index("batch_due", ["due_at"], unique=False)
 
@@ -240,7 +242,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("slice", schema=None) as batch_op:
         batch_op.create_index("slice_by_batch", ["batch", "state"], unique=False)
-        batch_op.create_index("slice_by_state", ["state", "batch", "first_line"], unique=False)
+        batch_op.create_index("slice_by_state", ["state", "batch", "route", "first_line"], unique=False)
 
     op.create_table(
         "tally",
