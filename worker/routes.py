@@ -121,7 +121,7 @@ class Routes:
         for provider in self.providers.values():
             if provider.is_elsewhere:
                 yield f"{provider.name} is called at {provider.base_url}"
-            if provider.is_elsewhere and provider.key is None and provider.spec.key_env:
+            if provider.config.base_url and provider.is_elsewhere and not provider.key and provider.spec.key_env:
                 yield f"{provider.name} gets no key there; api_key: ${{{provider.spec.key_env[0]}}} would send one"
             if provider.config.has_literal_key:
                 yield f"the key of {provider.name} stands in the configuration file; ${{VARIABLE}} would keep it out"

@@ -49,11 +49,15 @@ class Plan:
         total = self.batch.request_counts.total
         now = f"{columns.plural(self.lines, 'line')} to run now"
         of = "" if self.lines == total else f" of {columns.count(total)}"
-        sums = [] if len(self.unknown) == len(self.batch.gristmill.models) else [f"about {columns.money(self.cost_usd)}"]
+        sums = (
+            [] if len(self.unknown) == len(self.batch.gristmill.models) else [f"about {columns.money(self.cost_usd)}"]
+        )
         if self.unknown:
             sums.append(f"an unknown sum for {', '.join(self.unknown)}")
         faulty = self.batch.gristmill.invalid
-        return f"{now}{of}, for {' and '.join(sums)}" + (f"; {columns.plural(faulty, 'faulty line')} left out" if faulty else "")
+        return f"{now}{of}, for {' and '.join(sums)}" + (
+            f"; {columns.plural(faulty, 'faulty line')} left out" if faulty else ""
+        )
 
 
 def _about(usd: float | None) -> str:

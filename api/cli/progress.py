@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import click
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from api import schemas
@@ -141,8 +142,10 @@ class _Live:
 
     def show(self, batch: schemas.Batch) -> None:
         self._rates.add(batch, at=time.monotonic())
-        bar = ProgressBar(total=max(wanted(batch, self._limit), 1), completed=done(batch))
-        self._live.update(Group(bar, Text(line(batch, self._rates, limit=self._limit))))
+        rows = Table.grid()
+        rows.add_row(ProgressBar(total=max(wanted(batch, self._limit), 1), completed=done(batch)))
+        rows.add_row(Text(line(batch, self._rates, limit=self._limit)))
+        self._live.update(rows)
 
     def note(self, text: str) -> None:
         self._live.console.print(text, highlight=False, markup=False)
