@@ -126,7 +126,7 @@ def _engine(url: sqlalchemy.URL, *, begin: str) -> Engine:
             "journal_mode=WAL",
             "synchronous=NORMAL",
             "journal_size_limit=67108864",
-            "cache_size=-16000",
+            "cache_size=-8000",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
