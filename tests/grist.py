@@ -217,3 +217,15 @@ def end(claim: Claim, job: ClaimedJob, outcome: Outcome = Outcome.SUCCEEDED, **f
 def states_of(database: Database, number: int) -> list[JobState]:
     first, last = tables.job_id(number, 0), tables.job_id(number + 1, 0) - 1
     return [JobState(row.state) for row in all_of(database, JOB, JOB.c.id.between(first, last))]
+
+
+def plan(database: Database, statement: str) -> str:
+    """How the database would answer; Postgres as if the tables were too large to be read whole."""
+    with database.read() as session:
+        connection = session.connection()
+        if connection.dialect.name == "sqlite":
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}").all()
+            return "\n".join(str(row[3]) for row in rows)
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        return "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}"))

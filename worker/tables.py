@@ -22,6 +22,7 @@ from sqlmodel import Field, SQLModel
 LINE_BITS = 32
 
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
+"""A key that is SQLite's own row number, which needs no index."""
 
 
 def job_id(batch: int, line: int) -> int:
@@ -213,7 +214,7 @@ class Job(SQLModel, table=True):
     __tablename__ = "job"
     __table_args__ = (Index("job_by_slice", "slice"),)
 
-    id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    id: int = Field(sa_column=Column(_Serial, primary_key=True, autoincrement=False))
     owner: str
     slice: int = Field(sa_type=BigInteger)
     custom_id: str | None = None

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlmodel import Session
 
 from worker import clock
 from worker.tables import BATCH
 
 RECHECK_SECONDS = 60.0
-FIRST_RING, LONGEST_RING = 2.0, 120.0
+FIRST_RING, MOST_DOUBLINGS = 2.0, 6
 
 
 def batches(session: Session) -> Sequence[Any]:
@@ -37,17 +37,12 @@ def again(session: Session, number: int, seconds: float) -> None:
 
 
 def ring_later(session: Session, number: int) -> None:
-    """Due again after a wait that doubles with every try."""
-    wait = FIRST_RING * func.pow(2.0, BATCH.c.due_tries)
-    capped = (
-        func.min(wait, LONGEST_RING)
-        if session.connection().dialect.name == "sqlite"
-        else func.least(wait, LONGEST_RING)
-    )
+    """Due again after a wait that doubles with every try, up to about two minutes."""
+    doublings = case((BATCH.c.due_tries < MOST_DOUBLINGS, BATCH.c.due_tries), else_=MOST_DOUBLINGS)
     session.connection().execute(
         update(BATCH)
         .where(BATCH.c.number == number)
-        .values(due_at=clock.now() + capped, due_tries=func.coalesce(BATCH.c.due_tries, 0) + 1)
+        .values(due_at=clock.now() + FIRST_RING * func.pow(2.0, doublings), due_tries=BATCH.c.due_tries + 1)
     )
 
 

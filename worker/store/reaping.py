@@ -31,14 +31,16 @@ def leased(session: Session) -> Sequence[Any]:
 
 
 def take(session: Session, slice: int, epoch: int, *, crashed: bool) -> int | None:
-    """Take a lease from its owner; how many calls may be repeated. None if the lease has moved on.
+    """Take a lease from its owner; how many calls may be repeated. None if the lease has moved on, or was renewed.
 
     ``crashed``: the owner is dead, not merely late. Only then do its started jobs come under suspicion.
     """
     number = session.connection().execute(select(SLICE.c.batch).where(SLICE.c.id == slice)).scalar_one()
     lock_batches(session, [number])
-    row = session.exec(select_model(tables.Slice).where(tables.Slice.id == slice)).one()
+    row = session.exec(select_model(tables.Slice).where(tables.Slice.id == slice).with_for_update()).one()
     if (row.epoch, row.state) != (epoch, SliceState.LEASED):
+        return None
+    if not crashed and (row.lease_until or 0) >= session.connection().execute(select(clock.now())).scalar_one():
         return None
     suspects = _started_pending(session, row)
     batch = session.exec(select_model(tables.Batch).where(tables.Batch.number == number)).one()

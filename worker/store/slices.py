@@ -168,7 +168,7 @@ def release(
     batch = connection.execute(select(SLICE.c.batch).where(SLICE.c.id == slice)).scalar_one()
     lock_batches(session, [batch])
     row = connection.execute(
-        _locked(session, select(SLICE.c.epoch, SLICE.c.state, SLICE.c.reserved).where(SLICE.c.id == slice))
+        locked(session, select(SLICE.c.epoch, SLICE.c.state, SLICE.c.reserved).where(SLICE.c.id == slice))
     ).one()
     if (row.epoch, row.state) != (epoch, SliceState.LEASED):
         return False
@@ -208,7 +208,8 @@ def lock_batches(session: Session, numbers: Sequence[int]) -> None:
         ).all()
 
 
-def _locked(session: Session, statement: Any) -> Any:
+def locked(session: Session, statement: Any) -> Any:
+    """The statement with the locks that SQLite, with its one writer, does not need."""
     return statement.with_for_update() if session.connection().dialect.name == "postgresql" else statement
 
 

@@ -15,16 +15,6 @@ from worker.tables import ATTEMPT, RESULT
 MILLION = 1_000_000
 
 
-@pytest.fixture
-def worker(database: Database) -> Worker:
-    return Worker(database)
-
-
-@pytest.fixture
-def other(database: Database) -> Worker:
-    return Worker(database, "elsewhere/1/9/9")
-
-
 def add(database: Database, *sizes: int, **columns: Any) -> tuple[int, list[int]]:
     number = grist.add(database, *sizes, **columns)
     return number, [row.id for row in grist.slices_of(database, number)]

@@ -137,7 +137,7 @@ def upgrade() -> None:
 
     op.create_table(
         "job",
-        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("owner", sa.String(), nullable=False),
         sa.Column("slice", sa.BigInteger(), nullable=False),
         sa.Column("custom_id", sa.String(), nullable=True),

@@ -1,0 +1,14 @@
+import pytest
+
+from tests.grist import Worker
+from worker.database import Database
+
+
+@pytest.fixture
+def worker(database: Database) -> Worker:
+    return Worker(database)
+
+
+@pytest.fixture
+def other(database: Database) -> Worker:
+    return Worker(database, "elsewhere/1/9/9")
