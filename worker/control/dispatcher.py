@@ -44,16 +44,15 @@ class Dispatcher:
         self._catalog = catalog
         self._doorbell = doorbell
         self._lease_seconds = lease_seconds
-        self._blocked: list[int] | None = None
 
     def tick(self) -> int:
         """Publish and ring; how many slices."""
         with self._database.read() as session:
             choices, blocked = _Survey(session, self._catalog, self._lease_seconds).choose()
+            news = blocked != dispatching.blocked(session)
             unheard = dispatching.unheard(session)
-        if blocked != self._blocked:
+        if news:
             self._database.write(lambda session: dispatching.mark_blocked(session, blocked))
-            self._blocked = blocked
         rung = sum(self._publish(choice) for choice in choices)
         for row in self._database.write(lambda session: dispatching.ring_again(session, unheard)) if unheard else ():
             self._doorbell.ring_slice(
@@ -70,9 +69,11 @@ class Dispatcher:
 
     def _publish(self, choice: Choice) -> bool:
         def publish(session: Session) -> int | None:
-            if choice.probe is not None and not scopes.probe(session, choice.probe, PROBE_SECONDS):
-                return None
-            return slices.publish(session, choice.slice, choice.provider)
+            epoch = slices.publish(session, choice.slice, choice.provider)
+            if epoch is None or choice.probe is None or scopes.probe(session, choice.probe, PROBE_SECONDS):
+                return epoch
+            session.rollback()
+            return None
 
         epoch = self._database.write(publish)
         if epoch is None:
@@ -107,7 +108,7 @@ class _Survey:
         for row in outside:
             self._count(row.provider, row.batch, owners.get(row.batch, ""), row.route, row.slices)
 
-    def choose(self) -> tuple[list[Choice], list[int]]:
+    def choose(self) -> tuple[list[Choice], set[int]]:
         """The slices to publish, fairly over owners and batches of one priority; and the batches that cannot go on."""
         open_routes = {batch.number: self._open_routes(batch.number) for batch in self._batches}
         waiting = {
@@ -123,8 +124,7 @@ class _Survey:
                 choices.append(choice)
                 self._count(choice.provider, batch.number, batch.owner, row.route, 1)
         startable = {number for number, routes in open_routes.items() if routes}
-        blocked = [number for number in dispatching.idle(self._session) if number not in startable]
-        return choices, blocked
+        return choices, set(dispatching.idle(self._session)) - startable
 
     def _next(self, batches: list[Any]) -> Any:
         return min(
@@ -156,10 +156,18 @@ class _Survey:
         return scope not in self._probing and self._paused[scope].probe_in == 0
 
     def _ready(self, batch: Any, routes: dict[str, Deployment]) -> Sequence[Any]:
-        room = sum(self._room(provider) for provider in {one.provider for one in routes.values()})
+        """Enough slices to choose from. If there are more, some of each route: none stands behind another's limit."""
+        room = sum(max(0, self._room(provider)) for provider in {one.provider for one in routes.values()})
         if room <= 0:
-            return ()
-        return dispatching.ready(self._session, batch.number, routes.keys(), batch.line_limit, room)
+            return []
+        rows = dispatching.ready(self._session, batch.number, routes.keys(), batch.line_limit, room)
+        if len(rows) < room or len(routes) == 1:
+            return rows
+        each = [
+            dispatching.ready(self._session, batch.number, [route], batch.line_limit, max(0, self._room(one.provider)))
+            for route, one in routes.items()
+        ]
+        return sorted((row for rows in each for row in rows), key=lambda row: row.first_line)
 
     def _fit(self, batch: Any, row: Any, routes: dict[str, Deployment]) -> Choice | None:
         deployment = routes[row.route]

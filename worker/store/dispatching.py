@@ -3,17 +3,18 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
 from sqlmodel import Session
 
 from worker import clock
 from worker.states import BatchStatus, JobState, SliceState
-from worker.store.slices import lock_batches
+from worker.store.slices import lock_batches, locked
 from worker.tables import BATCH, JOB, SLICE, TALLY
 
-REPEAT_SECONDS = 10.0
-"""A published slice that nobody claims is rung again after this, then after twice as long, and so on."""
-LONGEST_REPEAT = 300.0
+REPEAT_SECONDS, MOST_DOUBLINGS = 10.0, 5
+"""A published slice that nobody claims is rung again after this, then after twice as long, up to five minutes."""
+
+_OPEN = and_(BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.stop.is_(None))
 
 
 def running(session: Session) -> Sequence[Any]:
@@ -54,8 +55,8 @@ def outside(session: Session) -> Sequence[Any]:
 
 
 def ready(session: Session, batch: int, routes: Collection[str], line_limit: int | None, limit: int) -> Sequence[Any]:
-    """(id, route, open, alone) of slices that may be published now, in input order."""
-    statement = select(SLICE.c.id, SLICE.c.route, SLICE.c.open, SLICE.c.alone).where(
+    """(id, route, open, alone, first_line) of slices that may be published now, in input order."""
+    statement = select(SLICE.c.id, SLICE.c.route, SLICE.c.open, SLICE.c.alone, SLICE.c.first_line).where(
         SLICE.c.state == SliceState.READY,
         SLICE.c.batch == batch,
         SLICE.c.route.in_(routes),
@@ -68,13 +69,10 @@ def ready(session: Session, batch: int, routes: Collection[str], line_limit: int
 
 def unheard(session: Session) -> Sequence[int]:
     """Published slices that nobody claimed in time."""
-    waited = REPEAT_SECONDS * func.pow(2.0, SLICE.c.published - 1)
-    late = and_(
-        SLICE.c.state == SliceState.PUBLISHED,
-        SLICE.c.published_at < clock.now() - REPEAT_SECONDS,
-        or_(SLICE.c.published_at < clock.now() - waited, SLICE.c.published_at < clock.now() - LONGEST_REPEAT),
-    )
-    return session.connection().execute(select(SLICE.c.id).where(late).limit(200)).scalars().all()
+    doublings = case((SLICE.c.published <= MOST_DOUBLINGS, SLICE.c.published - 1), else_=MOST_DOUBLINGS)
+    late = SLICE.c.published_at < clock.now() - REPEAT_SECONDS * func.pow(2.0, doublings)
+    statement = select(SLICE.c.id).where(SLICE.c.state == SliceState.PUBLISHED, late).limit(200)
+    return session.connection().execute(statement).scalars().all()
 
 
 def ring_again(session: Session, ids: Collection[int]) -> Sequence[Any]:
@@ -97,7 +95,12 @@ def merge(session: Session, batch: int, ids: Sequence[int]) -> None:
     lock_batches(session, [batch])
     connection = session.connection()
     rows = connection.execute(
-        select(SLICE).where(SLICE.c.id.in_(ids), SLICE.c.state == SliceState.READY, SLICE.c.alone.is_(False))
+        locked(
+            session,
+            select(SLICE)
+            .where(SLICE.c.id.in_(ids), SLICE.c.state == SliceState.READY, SLICE.c.alone.is_(False))
+            .order_by(SLICE.c.id),
+        )
     ).all()
     if len(rows) < 2:
         return
@@ -125,18 +128,23 @@ def merge(session: Session, batch: int, ids: Sequence[int]) -> None:
     connection.execute(update(SLICE).where(SLICE.c.id.in_(old)).values(state=SliceState.DONE, open=0))
 
 
+def blocked(session: Session) -> set[int]:
+    """Open batches that are marked as blocked."""
+    statement = select(BATCH.c.number).where(_OPEN, BATCH.c.blocked_since.is_not(None))
+    return set(session.connection().execute(statement).scalars())
+
+
 def mark_blocked(session: Session, blocked: Collection[int]) -> None:
     """Start and end the time in which a batch could not go on; it is added to the batch's window."""
     connection = session.connection()
-    open_batches = and_(BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.stop.is_(None))
     connection.execute(
         update(BATCH)
-        .where(open_batches, BATCH.c.blocked_since.is_(None), BATCH.c.number.in_(blocked))
+        .where(_OPEN, BATCH.c.blocked_since.is_(None), BATCH.c.number.in_(blocked))
         .values(blocked_since=clock.now())
     )
     connection.execute(
         update(BATCH)
-        .where(open_batches, BATCH.c.blocked_since.is_not(None), BATCH.c.number.not_in(blocked))
+        .where(_OPEN, BATCH.c.blocked_since.is_not(None), BATCH.c.number.not_in(blocked))
         .values(blocked_since=None, expires_at=BATCH.c.expires_at + (clock.now() - BATCH.c.blocked_since))
     )
 
@@ -144,9 +152,7 @@ def mark_blocked(session: Session, blocked: Collection[int]) -> None:
 def idle(session: Session) -> Sequence[int]:
     """Open batches of which nothing is outside SQL: they are blocked if nothing of them may be published."""
     busy = select(SLICE.c.batch).where(SLICE.c.state.in_((SliceState.PUBLISHED, SliceState.LEASED)))
-    statement = select(BATCH.c.number).where(
-        BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.stop.is_(None), BATCH.c.open > 0, BATCH.c.number.not_in(busy)
-    )
+    statement = select(BATCH.c.number).where(_OPEN, BATCH.c.open > 0, BATCH.c.number.not_in(busy))
     return session.connection().execute(statement).scalars().all()
 
 

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlmodel import Session
 
+from providers.json_text import storable
 from worker import clock, tables
 from worker.tables import SCOPE
 
@@ -13,6 +16,8 @@ FIRST_PROBE = {"outage": 1.0, "no_progress": 30.0}
 LONGEST_PROBE = {"outage": 15.0}
 FIRST_PROBE_ELSE, LONGEST_PROBE_ELSE = 30.0, 600.0
 """Seconds between probes: outages end by themselves, keys and balances by a person."""
+
+DETAIL_LENGTH = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,17 +48,15 @@ def paused(session: Session) -> dict[str, PausedScope]:
 
 def pause(session: Session, scope: str, reason: str, detail: str, *, wait: float | None, probed: bool = False) -> None:
     """Rest the scope; after a probe in vain (``probed``) twice as long as before. ``wait``: what the provider asked."""
-    row = session.get(tables.Scope, scope, with_for_update=True)
     now = session.connection().execute(select(clock.now())).scalar_one()
-    if row is None:
-        row = tables.Scope(id=scope, owner="operator")
+    row = _locked(session, scope)
     if row.paused_at is None or row.reason != reason:
         row.paused_at, row.probes, probed = row.paused_at or now, 0, True
     if probed:
         first = FIRST_PROBE.get(reason, FIRST_PROBE_ELSE)
         longest = LONGEST_PROBE.get(reason, LONGEST_PROBE_ELSE)
         row.probe_at = now + max(wait or 0.0, min(longest, first * 2.0 ** min(row.probes, 20)))
-    row.reason, row.detail = reason, detail
+    row.reason, row.detail = reason, storable(detail, DETAIL_LENGTH)
     session.add(row)
 
 
@@ -74,3 +77,13 @@ def resume(session: Session, scopes: Sequence[str]) -> int:
         .values(paused_at=None, reason=None, detail=None, probe_at=None, probes=0)
     )
     return changed.rowcount
+
+
+def _locked(session: Session, scope: str) -> tables.Scope:
+    """The scope's row, made if there is none; two processes may find out at once."""
+    sqlite = session.connection().dialect.name == "sqlite"
+    insert = sqlite_insert(SCOPE) if sqlite else postgres_insert(SCOPE)
+    session.connection().execute(
+        insert.values(id=scope, owner="operator", probes=0).on_conflict_do_nothing(index_elements=["id"])
+    )
+    return session.get_one(tables.Scope, scope, with_for_update=True)
