@@ -1,11 +1,18 @@
 """Brings due batches on: rings a lost intake, ends the lines of stopped batches, finalizes what has no open line."""
 
+import logging
+import time
 from functools import partial
 
-from worker.database import Database
+from worker.database import Database, DatabaseAway
 from worker.doorbell import Doorbell
 from worker.states import AT_REST, BatchStatus
 from worker.store import due, endings, intake
+
+log = logging.getLogger("gristmill.closer")
+
+STOP_SECONDS = 0.5
+"""So long may the end of one batch keep the other loops waiting."""
 
 
 class Closer:
@@ -19,7 +26,13 @@ class Closer:
         with self._database.read() as session:
             rows = due.batches(session)
         for row in rows:
-            self._bring_on(row.number, BatchStatus(row.status), row.stop, row.open, row.late)
+            try:
+                self._bring_on(row.number, BatchStatus(row.status), row.stop, row.open, row.late)
+            except DatabaseAway:
+                raise
+            except Exception:
+                log.exception("batch %d cannot be brought on; the others go on without it", row.number)
+                self._database.write(partial(due.again, number=row.number, seconds=due.RECHECK_SECONDS))
 
     def _bring_on(self, number: int, status: BatchStatus, stop: str | None, open_lines: int, late: bool) -> None:
         write = self._database.write
@@ -37,9 +50,11 @@ class Closer:
             write(lambda session: due.recheck(session, number))
 
     def _stop(self, number: int) -> None:
-        """Lines of leased slices end with their calls, within the grace; the others end here."""
+        """Lines of leased slices end with their calls, within the grace; the others end here, some of them per tick."""
+        until = time.monotonic() + STOP_SECONDS
         while self._database.write(partial(endings.stop_lines, number=number)):
-            continue
+            if time.monotonic() > until:
+                return
         self._finalize(number)
 
     def _finalize(self, number: int) -> None:
