@@ -6,6 +6,11 @@ from pathlib import Path
 
 from psutil import NoSuchProcess, Process
 
+PROC = Path("/proc")
+GONE = "gone"
+STATE, START = 0, 19
+"""Places in /proc/<pid>/stat behind the name of the program."""
+
 
 def myself() -> str:
     """``boot id/PID namespace/pid/start time``: no two processes of the world share it, not even over a reboot."""
@@ -34,11 +39,20 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str:
-    """The start time in hundredths of a second, or ``gone``; a zombie is gone."""
+    """When the process started, or ``gone``; a zombie is gone."""
+    if (PROC / "self" / "stat").exists():
+        return _started_since_boot(pid)
     try:
         process = Process(pid)
-        if process.status() == "zombie":
-            return "gone"
-        return str(round(process.create_time() * 100))
+        return GONE if process.status() == "zombie" else str(round(process.create_time() * 100))
     except NoSuchProcess:
-        return "gone"
+        return GONE
+
+
+def _started_since_boot(pid: int) -> str:
+    """In the kernel's ticks: a start time of the day would move whenever somebody sets the clock."""
+    try:
+        facts = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return GONE
+    return GONE if facts[STATE] in "ZX" else facts[START]
