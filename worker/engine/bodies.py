@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from worker.blobs import Blob, Blobs
+from worker.blobs import Blob, Blobs, StoreBroken
 
 MOST_OPEN = 64
 
@@ -23,7 +23,10 @@ class Bodies:
                 self._open.popitem(last=False)[1].close()
         else:
             self._open.move_to_end(file)
-        return blob.read(offset, length)
+        body = blob.read(offset, length)
+        if len(body) < length:
+            raise StoreBroken(f"the file store has only a part of {file}")
+        return body
 
     def close(self) -> None:
         while self._open:

@@ -38,7 +38,9 @@ def succeeded(call: Call, result: ProviderResult, catalog: Catalog, seconds: flo
         cost=None if cost is None else cost.picousd,
         cost_source=None if cost is None else cost.source,
         kind="output",
-        line=output_line.answered(call.job.id, call.job.custom_id, result.status_code, result.request_id, result.body),
+        line=output_line.answered(
+            call.job.id, call.job.custom_id, result.status_code, _clean(result.request_id), result.body
+        ),
     )
 
 
@@ -60,7 +62,7 @@ def failed(call: Call, error: ProviderError, outcome: Outcome, catalog: Catalog,
         kind="error" if final else None,
         line=(
             output_line.answered(
-                call.job.id, call.job.custom_id, error.public_status(), error.request_id, error.public_body()
+                call.job.id, call.job.custom_id, error.public_status(), _clean(error.request_id), error.public_body()
             )
             if final
             else b""
@@ -73,6 +75,16 @@ def unreadable(call: Call, message: str) -> Ended:
     line = output_line.refused(call.job.id, call.job.custom_id, "input_file_unreadable", message, None)
     return _ended(
         call, 0.0, outcome=Outcome.FAILED, error_code="input_file_unreadable", kind="error", line=line, cost=0
+    )
+
+
+def broken(call: Call, defect: str, seconds: float) -> Ended:
+    """Our own code failed during the call: nobody knows whether it was billed."""
+    message = f"Gristmill failed while it handled this request ({defect})."
+    body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"internal_error"}}' % message.encode()
+    line = output_line.answered(call.job.id, call.job.custom_id, 500, None, body)
+    return _ended(
+        call, seconds, outcome=Outcome.FAILED, error_code="internal_error", kind="error", line=line, cost=None
     )
 
 

@@ -89,6 +89,9 @@ class SliceRun:
         now = time.monotonic()
         due = [one for one in self._waiting if one.ready_at <= now and now >= self._rest]
         deployment = self._deployment() if due else None
+        if due and deployment is not None and self._probe is not None and self._busy:
+            await self._wait(None)
+            return True
         if due and deployment is not None:
             return await self._begin(due[: 1 if self._probe else AT_ONCE], deployment)
         if due and deployment is None:
@@ -181,6 +184,9 @@ class SliceRun:
         except asyncio.CancelledError:
             ended = outcome.abandoned(call, time.monotonic() - began)
             self._waiting.append(one)
+        except Exception as error:
+            log.exception("a defect of ours: job %d fails for it", one.job.id)
+            ended = outcome.broken(call, type(error).__name__, time.monotonic() - began)
         finally:
             task = asyncio.current_task()
             assert task is not None
@@ -226,10 +232,13 @@ class SliceRun:
         one.refusals = 0
         one.ready_at = time.monotonic() + backoff.transient(one.failures, wait)
         broken = (error.status_code or 0) >= 500 or isinstance(error, DeadlineError | ConnectionDropped)
-        if broken and (self.engine.is_paused(scope) or self.engine.failed(scope, one)):
-            if not self.engine.is_paused(scope) or self._probe == scope:
+        if broken and self.engine.is_paused(scope):
+            if self._probe == scope:
                 self._pause(scope, self.engine.paused_reason(scope) or PauseReason.OUTAGE, error, wait)
             one.refund()
+            return Outcome.RETRY
+        if broken and self.engine.failed(scope, one):
+            self._pause(scope, PauseReason.OUTAGE, error, wait)
             return Outcome.RETRY
         if one.failures > self.engine.catalog.max_retries(call.deployment):
             return Outcome.FAILED
@@ -278,14 +287,12 @@ class SliceRun:
         )
 
     async def _release(self) -> None:
-        """Give back what is still open. If all jobs have their results, the slice is done already."""
-        if not self._waiting:
-            return
+        """Give back what is still open, also what was not claimed for the batch's ``line_limit``."""
         now = time.monotonic()
         waits = tuple(
             (one.job.id, max(0.0, one.ready_at - now), one.failures)
             for one in self._waiting
             if one.ready_at > now or one.failures != one.job.attempts
         )
-        first = min(max(self._rest, one.ready_at) for one in self._waiting) - now
+        first = min((max(self._rest, one.ready_at) for one in self._waiting), default=now) - now
         await self.engine.release(self.claim, wait=first if first > 0 else None, waits=waits)
