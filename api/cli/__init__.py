@@ -1,6 +1,7 @@
 """The command line. Each command is imported when it is used, so that ``gristmill --help`` is quick."""
 
 import importlib
+import os
 import sys
 from importlib.metadata import version
 
@@ -59,11 +60,21 @@ def main() -> None:
         click.echo(f"gristmill: {error}", err=True)
         sys.exit(error.status)
     except faults.Interrupted as error:
+        _forget_output()
         sys.exit(128 + error.signal)
     except click.Abort:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        _forget_output()
         sys.exit(1)
+
+
+def _forget_output() -> None:
+    """What a closed terminal or pipe did not take must not fail a second time when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -4,7 +4,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,7 @@ PLAIN_SECONDS = 5.0
 
 
 class Display(Protocol):
-    """Shown on stderr; results and totals go to stdout."""
+    """Shown on stderr; results and totals go to stdout. A terminal that is gone stops no run: SIGHUP does."""
 
     def show(self, batch: schemas.Batch) -> None: ...
 
@@ -109,8 +109,13 @@ def display(*, limit: int | None = None) -> Iterator[Display]:
     if not sys.stderr.isatty():
         yield _Plain(limit)
         return
-    with Live(console=Console(stderr=True), refresh_per_second=4) as live:
+    live = Live(console=Console(stderr=True), refresh_per_second=4)
+    try:
+        live.start()
         yield _Live(live, limit)
+    finally:
+        with suppress(OSError):
+            live.stop()
 
 
 class _Plain:
@@ -131,7 +136,8 @@ class _Plain:
             self.note(text)
 
     def note(self, text: str) -> None:
-        click.echo(text, err=True)
+        with suppress(OSError):
+            click.echo(text, err=True)
 
 
 class _Live:
@@ -145,7 +151,9 @@ class _Live:
         rows = Table.grid()
         rows.add_row(ProgressBar(total=max(wanted(batch, self._limit), 1), completed=done(batch)))
         rows.add_row(Text(line(batch, self._rates, limit=self._limit)))
-        self._live.update(rows)
+        with suppress(OSError):
+            self._live.update(rows)
 
     def note(self, text: str) -> None:
-        self._live.console.print(text, highlight=False, markup=False)
+        with suppress(OSError):
+            self._live.console.print(text, highlight=False, markup=False)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 SERVER = "api.server"
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.1
 LOG_LINES = 20
 QUICK_DEATH_SECONDS = 60.0
 """A server of ours that ended sooner than this is not started again."""

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,8 @@ from worker.embedded.home import Home
 
 COMMAND = Path(sys.executable).with_name("gristmill")
 PATIENCE = 90.0
+NOTHING: Mapping[str, str] = {}
+NO_TERMINAL = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
 class Mill:
@@ -40,20 +42,27 @@ class Mill:
                 file.write(json.dumps({**request, "body": {"model": model, "messages": [message]}}) + "\n")
         return path
 
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    def start(
+        self,
+        *arguments: str,
+        streams: Mapping[str, int] = NO_TERMINAL,
+        preexec_fn: Callable[[], None] | None = None,
+        environment: Mapping[str, str] = NOTHING,
+    ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [COMMAND, *arguments],
             cwd=self.folder,
             env={**self._environment, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=streams["stdin"],
+            stdout=streams["stdout"],
+            stderr=streams["stderr"],
+            preexec_fn=preexec_fn,
             text=True,
             start_new_session=True,
         )
 
     def finish(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        with self.start(*arguments, **environment) as running:
+        with self.start(*arguments, environment=environment) as running:
             out, err = running.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(arguments, running.returncode, out, err)
 

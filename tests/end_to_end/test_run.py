@@ -1,6 +1,11 @@
 """``gristmill run`` on the embedded default, with everything real but the model."""
 
+import contextlib
+import fcntl
+import os
+import pty
 import signal
+import termios
 
 import pytest
 
@@ -52,10 +57,36 @@ def test_an_interrupted_run_ends_within_seconds_and_goes_on(mill: Mill, number: 
     assert mill.simulator.stats()["answered_twice"] == 0
 
 
+def test_a_closed_terminal_ends_the_run_in_order(mill: Mill):
+    mill.simulator.control(concurrency=4, latency=0.2)
+    mill.write("requests.jsonl", 120)
+    terminal, far_end = pty.openpty()
+    os.set_blocking(terminal, False)
+
+    def take_terminal() -> None:
+        fcntl.ioctl(far_end, termios.TIOCSCTTY, 0)
+
+    def is_under_way() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            os.read(terminal, 1 << 20)
+        return mill.answered() > 10
+
+    streams = {"stdin": far_end, "stdout": far_end, "stderr": far_end}
+    with mill.start("run", "requests.jsonl", streams=streams, preexec_fn=take_terminal) as running:
+        os.close(far_end)
+        until(is_under_way, 60)
+        os.close(terminal)
+        assert running.wait(20) == 128 + signal.SIGHUP
+    assert mill.processes() == []
+    mill.simulator.control(concurrency=None, latency=0.0)
+    assert mill.finish("run", "requests.jsonl").returncode == 0
+    assert mill.simulator.stats()["answered_twice"] == 0
+
+
 def test_after_kill_9_of_everything_no_stored_line_is_called_again(mill: Mill):
     mill.simulator.control(latency=0.2)
     requests = mill.write("requests.jsonl", 300)
-    with mill.start("run", "requests.jsonl", GRISTMILL_MAX_IN_FLIGHT="10") as running:
+    with mill.start("run", "requests.jsonl", environment={"GRISTMILL_MAX_IN_FLIGHT": "10"}) as running:
         until(lambda: mill.answered() > 50, 60)
         running.kill()
         mill.kill_everything()
