@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from worker import TITLE, migrations
 from worker.database import Database
@@ -22,7 +23,6 @@ WATCH_SECONDS = 0.5
 LONGEST_RESTART_SECONDS = 30.0
 STEADY_SECONDS = 30.0
 """Who lived so long starts again at once."""
-READY_SECONDS = 30.0
 
 
 class ChildUnstartable(Exception):
@@ -153,7 +153,7 @@ class Supervisor:
         return {child.name: child.process.pid if child.process else None for child in self._children}
 
 
-def _log(path: Path):  # type: ignore[no-untyped-def]
+def _log(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 

@@ -14,14 +14,13 @@ import redis.asyncio
 
 from providers.client import Client
 from providers.deployment import Deployment
-from providers.errors import ProviderError
 from worker import owner
 from worker.blobs import Blobs
 from worker.catalog import Catalog
 from worker.database import Database, DatabaseAway
 from worker.engine.bodies import Bodies
-from worker.engine.health import Health, Refundable
 from worker.engine.recorder import Recorder
+from worker.engine.rests import Rests
 from worker.engine.slice_run import SliceRun
 from worker.limiter.exchange import Exchange
 from worker.limiter.gate import Gate, ProcessBudget, ScopeGate
@@ -54,9 +53,7 @@ class Engine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._runs: dict[tuple[int, int], SliceRun] = {}
-        self._health: dict[str, Health] = {}
-        self._paused: dict[str, str] = {}
-        self._unsaved_pauses: set[str] = set()
+        self.rests = Rests(self._in_thread)
         self._stop_seen: dict[int, float] = {}
         self._held_before: set[tuple[int, int]] = set()
         self._alone: asyncio.Lock
@@ -107,41 +104,7 @@ class Engine:
             return None
         if probe is not None:
             return next((one for one in deployments if one.scope == probe), None)
-        return next((one for one in deployments if one.scope not in self._paused), None)
-
-    def is_paused(self, scope: str) -> bool:
-        return scope in self._paused
-
-    def paused_reason(self, scope: str) -> str | None:
-        return self._paused.get(scope)
-
-    def fine(self, scope: str) -> None:
-        self._health_of(scope).fine()
-
-    def failed(self, scope: str, job: Refundable) -> bool:
-        return self._health_of(scope).failed(job)
-
-    def limited(self, scope: str) -> bool:
-        return self._health_of(scope).limited()
-
-    def pause(self, scope: str, reason: str, error: ProviderError, wait: float | None, *, probed: bool) -> None:
-        """Rest the scope here at once, everywhere within a second."""
-        if scope in self._unsaved_pauses and not probed:
-            return
-        log.warning("%s rests (%s): %s", scope, reason, error.message)
-        self._paused[scope] = str(reason)
-        self._save_pause(
-            scope,
-            partial(
-                scopes.pause, scope=scope, reason=str(reason), detail=error.message[:500], wait=wait, probed=probed
-            ),
-        )
-
-    def resume(self, scope: str) -> None:
-        log.info("%s answers again", scope)
-        self._paused.pop(scope, None)
-        self._health_of(scope).fine()
-        self._save_pause(scope, partial(scopes.resume, scopes=[scope]))
+        return next((one for one in deployments if self.rests.reason(one.scope) is None), None)
 
     async def release(self, claim: Claim, *, wait: float | None, waits: tuple[tuple[int, float, int], ...]) -> None:
         """Give a slice back. If the database stays away for the rest of the lease, the lease ends by itself."""
@@ -173,7 +136,7 @@ class Engine:
         self.recorder = Recorder(
             self._database, self.process, gap=settings.flush_gap_seconds, rows=settings.flush_rows, seen=self._see
         )
-        await self._refresh_pauses()
+        await self._refresh_rests()
         for work in (self.recorder.run, self._beat_for_ever, self._watch_for_ever):
             task = self._loop.create_task(work())
             task.add_done_callback(_die_if_failed)
@@ -212,6 +175,7 @@ class Engine:
             task.remove_done_callback(_die_if_failed)
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.rests.close()
         await self._gate.close()
         await self.client.__aexit__(None, None, None)
         await self._redis.aclose()
@@ -242,22 +206,16 @@ class Engine:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                await self._refresh_pauses()
+                await self._refresh_rests()
                 batches = {run.claim.batch for run in self._runs.values()}
                 if batches:
                     self._see(await self._in_read(partial(watching.views, numbers=batches)))
             except DatabaseAway as error:
                 log.warning("%s", error)
 
-    async def _refresh_pauses(self) -> None:
-        unsaved = set(self._unsaved_pauses)
-        paused = await self._in_read(scopes.paused)
-        present = {scope: one.reason for scope, one in paused.items()}
-        for scope in unsaved | self._unsaved_pauses:
-            present.pop(scope, None)
-            if (reason := self._paused.get(scope)) is not None:
-                present[scope] = reason
-        self._paused = present
+    async def _refresh_rests(self) -> None:
+        unsaved = self.rests.unsaved
+        self.rests.refresh(await self._in_read(scopes.paused), unsaved)
 
     def _see(self, views: dict[int, BatchView]) -> None:
         for number, view in views.items():
@@ -274,24 +232,6 @@ class Engine:
         for run in self._runs.values():
             if run.claim.batch == number:
                 run.abandon()
-
-    def _save_pause(self, scope: str, change: Any) -> None:
-        self._unsaved_pauses.add(scope)
-
-        async def save() -> None:
-            try:
-                await self._in_thread(change)
-            except DatabaseAway as error:
-                log.warning("%s; the pause of %s is not known elsewhere", error, scope)
-            finally:
-                self._unsaved_pauses.discard(scope)
-
-        task = self._loop.create_task(save())
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
-
-    def _health_of(self, scope: str) -> Health:
-        return self._health.setdefault(scope, Health())
 
     async def _in_thread(self, change: Any) -> Any:
         return await self._loop.run_in_executor(None, self._database.write, change)

@@ -174,7 +174,7 @@ class SliceRun:
             result = await call_provider(self.engine.client, deployment, request)
             ended = outcome.succeeded(call, result, self.engine.catalog, time.monotonic() - began)
             gate.answered(refused=False)
-            self.engine.fine(deployment.scope)
+            self.engine.rests.fine(deployment.scope)
             if result.usage is not None:
                 tokens = result.usage.input_tokens + result.usage.output_tokens
         except ProviderError as error:
@@ -215,7 +215,7 @@ class SliceRun:
                 seconds = backoff.limited(one.refusals, wait)
                 one.ready_at = now + seconds
                 gate.answered(refused=True, floor=wait or 1.0, force=limit in (LimitKind.RAMP, LimitKind.DAILY))
-                if self.engine.limited(scope):
+                if self.engine.rests.limited(scope):
                     self._pause(scope, "no_progress", error, wait)
                 return Outcome.RATE_LIMITED
             case Transient(wait=wait):
@@ -223,7 +223,7 @@ class SliceRun:
                 return self._transient(call, one, error, wait)
             case GiveUp():
                 gate.answered(refused=False)
-                self.engine.fine(scope)
+                self.engine.rests.fine(scope)
                 return Outcome.FAILED
 
     def _transient(self, call: Call, one: OpenJob, error: ProviderError, wait: float | None) -> Outcome:
@@ -232,12 +232,12 @@ class SliceRun:
         one.refusals = 0
         one.ready_at = time.monotonic() + backoff.transient(one.failures, wait)
         broken = (error.status_code or 0) >= 500 or isinstance(error, DeadlineError | ConnectionDropped)
-        if broken and self.engine.is_paused(scope):
+        if broken and self.engine.rests.reason(scope) is not None:
             if self._probe == scope:
-                self._pause(scope, self.engine.paused_reason(scope) or PauseReason.OUTAGE, error, wait)
+                self._pause(scope, self.engine.rests.reason(scope) or PauseReason.OUTAGE, error, wait)
             one.refund()
             return Outcome.RETRY
-        if broken and self.engine.failed(scope, one):
+        if broken and self.engine.rests.failed(scope, one):
             self._pause(scope, PauseReason.OUTAGE, error, wait)
             return Outcome.RETRY
         if one.failures > self.engine.catalog.max_retries(call.deployment):
@@ -246,7 +246,7 @@ class SliceRun:
 
     def _pause(self, scope: str, reason: str, error: ProviderError, wait: float | None) -> None:
         self._probe_failed = self._probe == scope
-        self.engine.pause(scope, reason, error, wait, probed=self._probe_failed)
+        self.engine.rests.pause(scope, reason, error, wait, probed=self._probe_failed)
 
     def _probed(self, scope: str) -> None:
         """The probing call is over: unless it paused the scope again, the scope is open."""
@@ -254,7 +254,7 @@ class SliceRun:
         if self._probe_failed:
             self.stop()
         else:
-            self.engine.resume(scope)
+            self.engine.rests.resume(scope)
 
     def _store(self, ended: Ended) -> None:
         self._unstored += 1
