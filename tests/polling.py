@@ -9,7 +9,7 @@ T = TypeVar("T")
 PAUSE_SECONDS = 0.01
 
 
-def until(condition: Callable[[], T], deadline: float = 10.0) -> T:
+def until(condition: Callable[[], T | None], deadline: float = 10.0) -> T:
     """The first true value of ``condition``; fails after ``deadline`` seconds."""
     end = time.monotonic() + deadline
     while not (value := condition()):

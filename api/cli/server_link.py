@@ -96,7 +96,7 @@ class Link:
 
     def _join(self, place: home.Home) -> str:
         """Also the one that another command is just starting."""
-        url = _until(lambda: running_url(place), START_SECONDS, f"the server of {place.path} does not answer") or ""
+        url = _until(lambda: running_url(place), START_SECONDS, f"the server of {place.path} does not answer")
         _until(lambda: _asks(url, Client.is_ready), START_SECONDS, f"the server at {url} is not ready")
         return url
 
@@ -206,7 +206,7 @@ def _asks(url: str, question: Callable[[Client], bool]) -> bool:
         return question(client)
 
 
-def _until(condition: Callable[[], T], seconds: float, complaint: str) -> T:
+def _until(condition: Callable[[], T | None], seconds: float, complaint: str) -> T:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:

@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import signal
+import subprocess
 import termios
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.end_to_end.conftest import Mill, ids_in
 from tests.polling import until
 
+FEW_AT_A_TIME = {"GRISTMILL_MAX_IN_FLIGHT": "4"}
 TRAPS = "api worker providers celery redis sqlalchemy kombu uvicorn json".split()
 
 
@@ -40,9 +42,9 @@ def test_the_same_command_again_calls_nobody(mill: Mill):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_run_ends_within_seconds_and_goes_on(mill: Mill, number: signal.Signals):
-    mill.simulator.control(concurrency=4, latency=0.2)
+    mill.simulator.control(latency=0.2)
     requests = mill.write("requests.jsonl", 120)
-    with mill.start("run", "requests.jsonl") as running:
+    with mill.start("run", "requests.jsonl", environment=FEW_AT_A_TIME) as running:
         until(lambda: mill.answered() > 10, 60)
         running.send_signal(number)
         _, err = running.communicate(timeout=20)
@@ -51,14 +53,14 @@ def test_an_interrupted_run_ends_within_seconds_and_goes_on(mill: Mill, number: 
     assert mill.processes() == []
     before = mill.answered()
     assert before < 120
-    mill.simulator.control(concurrency=None, latency=0.0)
+    mill.simulator.control(latency=0.0)
     assert mill.finish("run", "requests.jsonl").returncode == 0
     assert ids_in(mill.folder / "requests.results.jsonl") == ids_in(requests)
     assert mill.simulator.stats()["answered_twice"] == 0
 
 
 def test_a_closed_terminal_ends_the_run_in_order(mill: Mill):
-    mill.simulator.control(concurrency=4, latency=0.2)
+    mill.simulator.control(latency=0.2)
     mill.write("requests.jsonl", 120)
     terminal, far_end = pty.openpty()
     os.set_blocking(terminal, False)
@@ -72,13 +74,14 @@ def test_a_closed_terminal_ends_the_run_in_order(mill: Mill):
         return mill.answered() > 10
 
     streams = {"stdin": far_end, "stdout": far_end, "stderr": far_end}
-    with mill.start("run", "requests.jsonl", streams=streams, preexec_fn=take_terminal) as running:
+    started = mill.start("run", "requests.jsonl", streams=streams, preexec_fn=take_terminal, environment=FEW_AT_A_TIME)
+    with started as running:
         os.close(far_end)
         until(is_under_way, 60)
         os.close(terminal)
         assert running.wait(20) == 128 + signal.SIGHUP
     assert mill.processes() == []
-    mill.simulator.control(concurrency=None, latency=0.0)
+    mill.simulator.control(latency=0.0)
     assert mill.finish("run", "requests.jsonl").returncode == 0
     assert mill.simulator.stats()["answered_twice"] == 0
 
@@ -157,3 +160,50 @@ def test_a_cap_holds_and_can_be_raised(mill: Mill):
     done = mill.finish("run", "requests.jsonl", "--max-cost", "1000", "--yes")
     assert done.returncode == 0, done
     assert mill.answered() == 40
+
+
+def test_a_command_stopped_while_its_server_starts_leaves_nothing_behind(mill: Mill):
+    mill.write("requests.jsonl", 3)
+    with mill.start("run", "requests.jsonl") as running:
+        until(lambda: mill.processes(), 30)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 128 + signal.SIGINT
+    until(lambda: not mill.processes(), 20)
+    assert mill.answered() == 0
+
+
+@pytest.mark.slow
+def test_a_dead_key_blocks_the_run_and_a_good_one_lets_it_go_on(mill: Mill):
+    mill.simulator.control(refuse="invalid_api_key")
+    mill.write("requests.jsonl", 10)
+    done = mill.finish("run", "requests.jsonl", "--blocked-timeout", "1")
+    assert done.returncode == 3, done
+    assert "10 lines are blocked" in done.stderr
+    assert "auth" in done.stderr
+    assert "gristmill run requests.jsonl --blocked-timeout 1" in done.stderr
+    mill.simulator.control(refuse=None)
+    done = mill.finish("run", "requests.jsonl", "--blocked-timeout", "60")
+    assert done.returncode == 0, done
+
+
+def test_one_server_serves_all_commands(mill: Mill):
+    requests = mill.write("requests.jsonl", 10)
+    with mill.start("serve", "--port", "0") as server:
+        submitted = until(lambda: _tried(mill, "submit", "requests.jsonl"), 60)
+        batch = submitted.stdout.strip()
+        watched = mill.finish("watch", batch)
+        assert watched.returncode == 0, watched
+        written = mill.finish("results", batch, "-o", "out.jsonl")
+        assert ids_in(mill.folder / "out.jsonl") == ids_in(requests), written
+        assert len(mill.finish("results", batch).stdout.splitlines()) == 10
+        assert batch in mill.finish("list").stdout
+        assert "Cannot cancel a batch with status 'completed'" in mill.finish("cancel", batch).stderr
+        server.terminate()
+        out, err = server.communicate(timeout=20)
+        assert server.returncode == 0, (out, err)
+    assert mill.processes() == []
+
+
+def _tried(mill: Mill, *arguments: str) -> "subprocess.CompletedProcess[str] | None":
+    done = mill.finish(*arguments)
+    return done if done.returncode == 0 else None
