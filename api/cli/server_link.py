@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
 from api.cli import faults
 from api.cli.client import Client
@@ -19,8 +18,6 @@ from worker import config
 from worker import settings as settings_module
 from worker.embedded import home
 from worker.settings import Settings
-
-T = TypeVar("T")
 
 SERVER = "api.server"
 START_SECONDS = 90.0
@@ -57,7 +54,7 @@ class Link:
     def recover(self) -> None:
         """After ServerGone: find the server again, or start one where we may. Returns when it answers."""
         if self._place is None:
-            _until(self.client.is_alive, START_SECONDS, f"no server answers at {self._url}")
+            self._await_named()
         elif not self.client.is_alive():
             self._bury()
             self.client.close()
@@ -79,6 +76,13 @@ class Link:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._own.wait(STOP_SECONDS)
 
+    def _await_named(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self.client.is_alive():
+            if time.monotonic() > deadline:
+                raise faults.ServerGone(f"no server answers at {self._url} (waited {START_SECONDS:g} s).")
+            time.sleep(PAUSE_SECONDS)
+
     def _bury(self) -> None:
         if self._own is None or self._own.poll() is None:
             return
@@ -87,18 +91,20 @@ class Link:
             raise faults.ServerGone(f"the server ended by itself.\n{self._last_words()}")
 
     def _join_or_start(self) -> str:
-        assert self._place is not None
-        if self._place.is_locked:
-            return self._join(self._place)
+        """Joins also the server that another command is just starting, and waits for one that is ending."""
+        place = self._place
+        assert place is not None
+        deadline = time.monotonic() + START_SECONDS
+        while place.is_locked:
+            url = running_url(place)
+            if url is not None and _asks(url, Client.is_ready):
+                return url
+            if time.monotonic() > deadline:
+                raise faults.ServerGone(f"the server of {place.path} is not ready (waited {START_SECONDS:g} s).")
+            time.sleep(PAUSE_SECONDS)
         check_config(self._settings)
-        self._own = self._start(self._place)
-        return self._await_own(self._own, self._place)
-
-    def _join(self, place: home.Home) -> str:
-        """Also the one that another command is just starting."""
-        url = _until(lambda: running_url(place), START_SECONDS, f"the server of {place.path} does not answer")
-        _until(lambda: _asks(url, Client.is_ready), START_SECONDS, f"the server at {url} is not ready")
-        return url
+        self._own = self._start(place)
+        return self._await_own(self._own, place)
 
     def _start(self, place: home.Home) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-P", "-m", SERVER, "--host", "127.0.0.1", "--port", "0"]
@@ -121,7 +127,7 @@ class Link:
             if own.poll() is not None:
                 if place.is_locked:  # another command was quicker
                     self._own = None
-                    return self._join(place)
+                    return self._join_or_start()
                 raise faults.UsageFault(f"the server does not start.\n{self._last_words()}")
             state = _state(place)
             if state.get("pid") == own.pid and _asks(str(state["url"]), Client.is_ready):
@@ -204,12 +210,3 @@ def _state(place: home.Home) -> dict[str, object]:
 def _asks(url: str, question: Callable[[Client], bool]) -> bool:
     with Client(url) as client:
         return question(client)
-
-
-def _until(condition: Callable[[], T | None], seconds: float, complaint: str) -> T:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise faults.ServerGone(f"{complaint} (waited {seconds:g} s).")
-        time.sleep(PAUSE_SECONDS)
-    return value

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -292,3 +293,27 @@ def test_watch_starts_a_server_that_is_gone(gristmill: Gristmill, home: Path, re
     gristmill("run", requests)
     assert gristmill("watch", "batch_1").status == 0
     assert not Home(path=home).is_locked
+
+
+def test_a_server_that_is_just_ending_is_waited_for(gristmill: Gristmill, home: Path, requests: Path):
+    def hold() -> None:
+        with Home(path=home).lock():
+            held.set()
+            ended.wait(30)
+
+    held, ended = threading.Event(), threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+    threading.Timer(0.5, ended.set).start()
+    assert gristmill("run", requests).status == 0
+    holder.join()
+
+
+def test_a_server_of_another_version_is_not_joined(gristmill: Gristmill, home: Path, requests: Path, server: Server):
+    state = {"pid": 1, "url": server[0], "version": "0.0.1"}
+    (home / "server.json").write_text(json.dumps(state))
+    with Home(path=home).lock():
+        done = gristmill("run", requests)
+    assert done.status == 2
+    assert "is Gristmill 0.0.1" in done.err
