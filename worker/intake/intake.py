@@ -6,6 +6,7 @@ from functools import partial
 
 from sqlmodel import select
 
+from providers.json_text import storable
 from worker import database, tables
 from worker.blobs import Blob, BlobError, Blobs
 from worker.catalog import Catalog
@@ -19,6 +20,7 @@ from worker.store.intake import BadLine, Chunk, NewJob, Overtaken
 CHUNK_LINES = 2_000
 CHUNK_BYTES = 4 << 20
 OPENAI_LINES = 50_000
+MESSAGE_LENGTH = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +87,7 @@ class Intake:
         try:
             route = self.catalog.resolve(line.model)
         except RouteError as error:
-            raise LineProblem("model_not_found", str(error), "body.model", line.custom_id) from None
+            raise LineProblem(error.code, str(error), "body.model", line.custom_id) from None
         return NewJob(
             line=raw.number,
             route=route.name,
@@ -160,8 +162,8 @@ class _Building:
                 line=line,
                 custom_id=problem.custom_id,
                 code=problem.code,
-                message=problem.message,
-                param=problem.param,
+                message=storable(problem.message, MESSAGE_LENGTH) or "",
+                param=storable(problem.param),
             )
         )
 
@@ -182,11 +184,12 @@ def _reread(blob: Blob) -> Callable[[int], str]:
 
 
 def _whole_file_problems(batch: tables.Batch, openai_limits: bool) -> Iterator[BadLine]:
-    if batch.total == 0:
+    lines = batch.total if batch.invalid_lines == "report" else batch.total + batch.invalid
+    if lines == 0:
         yield _file_problem("empty_file", "The input file has no lines.")
-    if openai_limits and batch.total > OPENAI_LINES:
+    if openai_limits and lines > OPENAI_LINES:
         yield _file_problem(
-            "too_many_tasks", f"The file has {batch.total} lines; with `limits: openai` at most {OPENAI_LINES}."
+            "too_many_tasks", f"The file has {lines} lines; with `limits: openai` at most {OPENAI_LINES}."
         )
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from json.decoder import scanstring  # type: ignore[attr-defined]
@@ -18,6 +19,8 @@ ENDPOINTS = {
 REQUIRED = ("custom_id", "method", "url", "body")
 KNOWN = frozenset({*REQUIRED, "metadata"})
 CUSTOM_ID_LENGTH = 512
+LONGEST_NAME = 256
+"""Of models, and of keys that are compared with the known ones."""
 INPUT_FIELDS = {"chat/completions": "messages", "embeddings": "input", "completions": "prompt"}
 
 
@@ -49,13 +52,10 @@ class Line:
 def parse(raw: bytes) -> Line:
     """Check one line (without its newline). Raises LineProblem."""
     text = _decoded(raw)
-    try:
+    with _json_problems():
         fields, spans = _object(text, _SPACE(text, 0).end())
         if _SPACE(text, spans[""][1]).end() != len(text):
             raise ValueError("more text after the JSON object")
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else _reason(error)
-        raise LineProblem("invalid_json_line", f"This line is not parseable as valid JSON: {reason}.") from None
     custom_id = _custom_id(fields)
     try:
         return _line(text, raw, custom_id, fields, spans)
@@ -73,7 +73,8 @@ def _line(text: str, raw: bytes, custom_id: str, fields: dict[str, Any], spans: 
     if not isinstance(body, dict):
         raise LineProblem("invalid_body", "The body must be a JSON object.", "body")
     start, end = spans["body"]
-    body_spans = _object(text, start)[1]
+    with _json_problems():
+        body_spans = _object(text, start)[1]
     model = _model(body)
     _check_body(endpoint, body)
     offset, length = _bytes(text, raw, 0, start), _bytes(text, raw, start, end)
@@ -88,6 +89,15 @@ def _line(text: str, raw: bytes, custom_id: str, fields: dict[str, Any], spans: 
         model_offset=_bytes(text, raw, start, model_start),
         model_length=_bytes(text, raw, model_start, model_end),
     )
+
+
+@contextmanager
+def _json_problems() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else _reason(error)
+        raise LineProblem("invalid_json_line", f"This line is not parseable as valid JSON: {reason}.") from None
 
 
 def _decoded(raw: bytes) -> str:
@@ -182,8 +192,8 @@ def _check_keys(fields: dict[str, Any]) -> None:
     for key in REQUIRED:
         if key not in fields:
             raise LineProblem("missing_required_parameter", f"Missing required parameter: '{key}'.", key)
-    for key in fields.keys() - KNOWN:
-        near = get_close_matches(key, KNOWN, n=1)
+    for key in [key for key in fields if key not in KNOWN]:
+        near = get_close_matches(key[:LONGEST_NAME], KNOWN, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else " Put data of your own under 'metadata'."
         raise LineProblem("unknown_parameter", f"Unknown parameter: '{key}'.{hint}", key)
     if not isinstance(fields.get("metadata", {}), dict):
@@ -203,9 +213,16 @@ def _model(body: dict[str, Any]) -> str:
     if "model" not in body:
         raise LineProblem("missing_required_parameter", "Missing required parameter: 'body.model'.", "body.model")
     model = body["model"]
-    if not isinstance(model, str) or not model or any(sign < " " or "\ud800" <= sign <= "\udfff" for sign in model):
-        raise LineProblem("invalid_model", "The model must be a non-empty string.", "body.model")
+    if not isinstance(model, str) or not 1 <= len(model) <= LONGEST_NAME or not _is_plain(model):
+        raise LineProblem(
+            "invalid_model", f"The model must be a string of 1 to {LONGEST_NAME} characters.", "body.model"
+        )
     return model
+
+
+def _is_plain(text: str) -> bool:
+    """No control characters and no halves of surrogate pairs."""
+    return not any(sign < " " or "\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _check_body(endpoint: str, body: dict[str, Any]) -> None:

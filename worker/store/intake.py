@@ -68,7 +68,7 @@ def append(session: Session, batch: tables.Batch, chunk: Chunk) -> None:
     """Insert a chunk and move the cursor past it. Raises Overtaken, with nothing written."""
     connection = session.connection()
     number = _number(batch)
-    _advance(connection, number, chunk)
+    _advance(connection, number, chunk, batch.invalid_lines == "report")
     ids = _insert_slices(connection, batch, chunk)
     rows = [
         (
@@ -141,7 +141,12 @@ def clear(session: Session, number: int) -> bool:
 
 def _line_error(batch: tables.Batch, bad: BadLine) -> tables.LineError:
     return tables.LineError(
-        batch=_number(batch), line=bad.line, owner=batch.owner, code=bad.code, message=bad.message, param=bad.param
+        batch=_number(batch),
+        line=bad.line,
+        owner=batch.owner,
+        code=bad.code,
+        message=bad.message,
+        param=bad.param,
     )
 
 
@@ -183,7 +188,8 @@ def _number(batch: tables.Batch) -> int:
     return batch.number
 
 
-def _advance(connection: Connection, number: int, chunk: Chunk) -> None:
+def _advance(connection: Connection, number: int, chunk: Chunk, report: bool) -> None:
+    """``total`` counts the lines that have a row of their own: bad ones only if they are reported."""
     jobs = sum(len(jobs) for _, jobs in chunk.slices)
     moved = connection.execute(
         update(BATCH)
@@ -196,7 +202,7 @@ def _advance(connection: Connection, number: int, chunk: Chunk) -> None:
         .values(
             intake_line=chunk.next_line,
             intake_offset=chunk.next_offset,
-            total=BATCH.c.total + jobs + len(chunk.bad),
+            total=BATCH.c.total + jobs + (len(chunk.bad) if report else 0),
             open=BATCH.c.open + jobs,
             invalid=BATCH.c.invalid + len(chunk.bad),
         )
