@@ -4,12 +4,16 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
-OUTAGE_FAILURES = 20
+OUTAGE_LINES = 20
+"""So many different lines that fail in a row. A few that always fail are not the provider's fault, however often."""
 NO_PROGRESS_SECONDS = 600.0
 
 
 class Refundable(Protocol):
     """A job whose failed attempt turns out to have been the outage's fault."""
+
+    @property
+    def id(self) -> int: ...
 
     def refund(self) -> None: ...
 
@@ -29,7 +33,7 @@ class Health:
     def failed(self, job: Refundable) -> bool:
         """A 5xx, a timeout or a broken connection. True when it is an outage; the streak's attempts are given back."""
         self._streak.append(job)
-        if len(self._streak) < OUTAGE_FAILURES:
+        if len({one.id for one in self._streak}) < OUTAGE_LINES:
             return False
         for one in self._streak:
             one.refund()

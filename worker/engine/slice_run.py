@@ -40,6 +40,10 @@ class OpenJob:
     failures: int
     refusals: int = 0
 
+    @property
+    def id(self) -> int:
+        return self.job.id
+
     def refund(self) -> None:
         self.failures = max(0, self.failures - 1)
 
