@@ -143,7 +143,7 @@ class SliceRun:
         if admission.count == 0:
             self._rest = time.monotonic() + admission.wait
             return False
-        chosen, begun = due[: admission.count], 0
+        chosen, begun, asked = due[: admission.count], 0, time.monotonic()
         try:
             granted = await self.engine.recorder.start(
                 Start(
@@ -155,7 +155,8 @@ class SliceRun:
                     costs=tuple(one.price for one in chosen),
                 )
             )
-            if not self._closed:
+            # Who stood still since it asked may have lost its lease unawares: it asks again.
+            if not self._closed and time.monotonic() - asked < self.engine.settings.lease_seconds / 2:
                 begun = granted.count
             self._closed = self._closed or granted.closed
             for one in chosen[:begun]:
