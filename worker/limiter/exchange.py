@@ -26,6 +26,7 @@ class Ask:
     refund_requests: int = 0
     refund_tokens: int = 0
     slots: int = 0
+    busy: int = 0
     answers: str = ""
     floor: float = 0.0
     force: bool = False
@@ -58,7 +59,7 @@ class Exchange:
             "concurrency_limit", limits.concurrency or 0,
             "requests", ask.requests, "tokens", ask.tokens, "least_tokens", ask.least_tokens,
             "refund_requests", ask.refund_requests, "refund_tokens", ask.refund_tokens,
-            "slots", ask.slots, "answers", f"x{ask.answers}", "floor_ms", round(ask.floor * 1000),
+            "slots", ask.slots, "busy", ask.busy, "answers", f"x{ask.answers}", "floor_ms", round(ask.floor * 1000),
             "force", int(ask.force),
         ]  # fmt: skip
         try:

@@ -236,6 +236,7 @@ class ScopeGate:
             refund_requests=max(0, self._requests) if idle and limit.requests_per_minute else 0,
             refund_tokens=max(0, self._tokens) if idle and limit.tokens_per_minute else 0,
             slots=self._in_flight + min(len(waiting), self._budget.calls),
+            busy=self._in_flight,
             answers=self._answers,
             floor=self._floor,
             force=self._force,

@@ -4,7 +4,7 @@
 --   requests_limit, tokens_limit          per minute; 0: none          concurrency_limit  0: none
 --   requests, tokens                      wanted now                   least_tokens       of the first waiting job
 --   refund_requests, refund_tokens        taken before and not used
---   slots                                 calls in flight and waiting
+--   slots, busy                           calls in flight and waiting; those in flight
 --   answers                               x, then 0 (fine) or 1 (a 429) for each answer since the last exchange
 --   floor_ms, force                       longest wait that a 429 named; force: it rests the scope at once
 -- Returns requests, tokens, slots granted, ms until the next request may be granted, ms that the scope rests.
@@ -24,7 +24,9 @@ local function bucket(name, limit, refund)
 end
 
 local function keep(name, limit, level)
-  if limit > 0 then redis.call('HSET', key, name .. '.level', tostring(level), name .. '.at', now) end
+  if limit == 0 then return 0 end
+  redis.call('HSET', key, name .. '.level', tostring(level), name .. '.at', now)
+  return math.ceil((math.max(1, limit / 60) - level) * 60000 / limit)
 end
 
 local answers = string.sub((redis.call('HGET', key, 'answers') or '') .. string.sub(arg.answers, 2), -50)
@@ -41,18 +43,20 @@ local requests, tokens, wait = 0, 0, rest
 if arg.requests > 0 and rest == 0 then
   requests = math.min(arg.requests, math.floor(requests_level))
   if requests < 1 then wait = math.max(wait, math.ceil((1 - requests_level) / requests_rate)) end
-  if arg.tokens_limit > 0 then
-    -- A job larger than the whole bucket passes when the bucket is full, and leaves a debt.
-    local least = math.min(arg.least_tokens, tokens_capacity)
-    if tokens_level < least then
-      requests, wait = 0, math.max(wait, math.ceil((least - tokens_level) / tokens_rate))
-    elseif requests > 0 then
-      tokens = math.max(arg.least_tokens, math.min(arg.tokens, tokens_level))
-    end
+end
+-- Tokens are also wanted alone: for requests that were granted before, when there were none.
+local wants_tokens = arg.tokens_limit > 0 and math.max(arg.tokens, arg.least_tokens) > 0
+if wants_tokens and rest == 0 and (requests > 0 or arg.requests == 0) then
+  -- A job larger than the whole bucket passes when the bucket is full, and leaves a debt.
+  local least = math.min(arg.least_tokens, tokens_capacity)
+  if tokens_level < least then
+    requests, wait = 0, math.max(wait, math.ceil((least - tokens_level) / tokens_rate))
+  else
+    tokens = math.max(arg.least_tokens, math.min(arg.tokens, tokens_level))
   end
 end
-keep('requests', arg.requests_limit, requests_level - requests)
-keep('tokens', arg.tokens_limit, tokens_level - tokens)
+local requests_full = keep('requests', arg.requests_limit, requests_level - requests)
+local tokens_full = keep('tokens', arg.tokens_limit, tokens_level - tokens)
 
 local slots = arg.slots
 if arg.concurrency_limit > 0 then
@@ -75,8 +79,11 @@ if arg.concurrency_limit > 0 then
     end
   end
   slots = math.max(0, math.min(arg.slots, arg.concurrency_limit - others))
-  redis.call('HSET', key .. ':slots', arg.process, slots .. ' ' .. arg.slots .. ' ' .. (now + arg.ttl_ms))
+  -- Calls in flight above the grant keep their places until they end: nobody else may have those yet.
+  local held = math.max(slots, arg.busy)
+  redis.call('HSET', key .. ':slots', arg.process, held .. ' ' .. arg.slots .. ' ' .. (now + arg.ttl_ms))
   redis.call('PEXPIRE', key .. ':slots', 600000)
 end
-redis.call('PEXPIRE', key, 600000)
+-- Forgotten only when nothing is owed any more: then a missing bucket starts no fuller than this one would be.
+redis.call('PEXPIRE', key, 600000 + math.max(rest, requests_full, tokens_full))
 return {requests, tostring(tokens), slots, wait, rest}
