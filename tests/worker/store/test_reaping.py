@@ -2,7 +2,7 @@ from tests import grist, truth
 from tests.grist import Worker
 from worker.database import Database
 from worker.states import JobState, Outcome, SliceState
-from worker.store import reaping, slices
+from worker.store import dispatching, reaping, slices
 from worker.tables import PROCESS
 
 
@@ -171,3 +171,17 @@ def test_the_dead_are_noted_once(database: Database) -> None:
     assert dead.stopped_at is not None
     database.write(lambda session: reaping.forget_dead(session, ["b/n/1/1"]))
     assert grist.all_of(database, PROCESS) == [dead]
+
+
+def test_what_the_dead_may_have_heard_is_rung_again_at_once(database: Database) -> None:
+    _, slice = one(database)
+    epoch = database.write(lambda session: slices.publish(session, slice, "simulator"))
+    with database.read() as session:
+        assert list(dispatching.unheard(session)) == []
+    database.write(lambda session: reaping.forget_dead(session, ["b/n/1/1"]))
+    with database.read() as session:
+        assert list(dispatching.unheard(session)) == [slice]
+    [rung] = database.write(lambda session: dispatching.ring_again(session, [slice]))
+    assert (rung.id, rung.epoch) == (slice, epoch)
+    with database.read() as session:
+        assert list(dispatching.unheard(session)) == []
