@@ -107,7 +107,7 @@ def _installation() -> Path:
 
 
 def _readable_copy(programs: Path, target: Path) -> Path:
-    """The wheel's own way is to open every parent directory (such as /root) to the world; a linked copy is kinder."""
+    """The wheel's own way is to open every parent directory to the world; a linked copy is kinder."""
     package = target / programs.parent.name
     shutil.copytree(programs, package / programs.name, copy_function=_link, symlinks=True)
     libraries = programs.parent.with_name(f"{programs.parent.name}.libs")
