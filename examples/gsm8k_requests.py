@@ -1,4 +1,4 @@
-"""Make a batch file of GSM8K problems: ``python examples/gsm8k_requests.py gsm8k_test.jsonl 100 MODEL > requests.jsonl``.
+"""Make a batch file of GSM8K: ``python examples/gsm8k_requests.py gsm8k_test.jsonl 100 MODEL > requests.jsonl``.
 
 The input is GSM8K's own JSONL with ``question`` and ``answer`` on each line (github.com/openai/grade-school-math, MIT).
 """

@@ -14,8 +14,8 @@ from worker import clock, output_line, tables
 from worker.database import Database
 from worker.states import JobState, Outcome, SliceState
 from worker.store import due, endings, intake, recording, slices
+from worker.store.calls import Ended, Granted, Recorded, Start
 from worker.store.intake import BadLine, Chunk, NewJob
-from worker.store.recording import Ended, Granted, Recorded, Start
 from worker.store.slices import Claim, ClaimedJob
 from worker.tables import BATCH, JOB, SLICE, TALLY, Batch
 

@@ -213,7 +213,7 @@ def _small_groups(session: Session, catalog: Catalog) -> Sequence[tuple[int, lis
         )
         for route in {row.route for row in rows}:
             full = catalog.slice_jobs(route)
-            small = [row for row in rows if row.route == route and not row.alone and row.open < full * SMALL]
+            small = [row for row in rows if row.route == route and not row.suspected and row.open < full * SMALL]
             group, size = [], 0
             for row in small:
                 if size + row.open > full:

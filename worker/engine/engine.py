@@ -27,7 +27,7 @@ from worker.limiter.gate import Gate, ProcessBudget, ScopeGate
 from worker.routes import RouteError
 from worker.settings import Settings
 from worker.store import processes, scopes, slices, watching
-from worker.store.recording import BatchView
+from worker.store.calls import BatchView
 from worker.store.slices import Claim
 
 log = logging.getLogger("gristmill.engine")

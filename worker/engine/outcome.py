@@ -8,7 +8,7 @@ from providers.result import ProviderResult
 from worker import output_line
 from worker.catalog import Catalog
 from worker.states import Outcome
-from worker.store.recording import Ended
+from worker.store.calls import Ended
 from worker.store.slices import Claim, ClaimedJob
 
 

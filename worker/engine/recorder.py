@@ -9,7 +9,8 @@ from functools import partial
 from worker import output_line
 from worker.database import Database, DatabaseAway
 from worker.states import Outcome
-from worker.store.recording import BatchView, Ended, Granted, Recorded, Start, record
+from worker.store.calls import BatchView, Ended, Granted, Recorded, Start
+from worker.store.recording import record
 
 log = logging.getLogger("gristmill.recorder")
 

@@ -16,7 +16,7 @@ from worker.engine import backoff, outcome
 from worker.engine.outcome import Call
 from worker.limiter.gate import PATIENCE, Cost, ScopeGate
 from worker.states import Outcome
-from worker.store.recording import Ended, Start
+from worker.store.calls import Ended, Start
 from worker.store.slices import Claim, ClaimedJob
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, insert, not_, or_, select, update
 from sqlmodel import Session
 
-from worker import clock
+from worker import clock, tables
 from worker.states import BatchStatus, JobState, SliceState
 from worker.store.slices import lock_batches, locked
 from worker.tables import BATCH, JOB, SLICE, TALLY
@@ -55,8 +55,9 @@ def outside(session: Session) -> Sequence[Any]:
 
 
 def ready(session: Session, batch: int, routes: Collection[str], line_limit: int | None, limit: int) -> Sequence[Any]:
-    """(id, route, open, alone, first_line) of slices that may be published now, in input order."""
-    statement = select(SLICE.c.id, SLICE.c.route, SLICE.c.open, SLICE.c.alone, SLICE.c.first_line).where(
+    """(id, route, open, suspected, first_line) of slices that may be published now, in input order."""
+    suspected = not_(and_(*_unsuspected())).label("suspected")
+    statement = select(SLICE.c.id, SLICE.c.route, SLICE.c.open, suspected, SLICE.c.first_line).where(
         SLICE.c.state == SliceState.READY,
         SLICE.c.batch == batch,
         SLICE.c.route.in_(routes),
@@ -91,27 +92,29 @@ def ring_again(session: Session, ids: Collection[int]) -> Sequence[Any]:
 
 
 def merge(session: Session, batch: int, ids: Sequence[int]) -> None:
-    """Regroup the pending jobs of small ready slices into one retry slice."""
+    """Regroup the pending jobs of small ready slices into one retry slice. Suspects of a crash stay apart."""
     lock_batches(session, [batch])
     connection = session.connection()
     rows = connection.execute(
         locked(
             session,
             select(SLICE)
-            .where(SLICE.c.id.in_(ids), SLICE.c.state == SliceState.READY, SLICE.c.alone.is_(False))
+            .where(SLICE.c.id.in_(ids), SLICE.c.state == SliceState.READY, *_unsuspected())
             .order_by(SLICE.c.id),
         )
     ).all()
     if len(rows) < 2:
         return
-    first = min(rows, key=lambda row: row.first_line)
+    old = [row.id for row in rows]
+    mine = and_(JOB.c.slice.in_(old), JOB.c.state == JobState.PENDING)
+    first_job = connection.execute(select(func.min(JOB.c.id)).where(mine)).scalar_one()
     values = {
-        "owner": first.owner,
+        "owner": rows[0].owner,
         "batch": batch,
-        "generation": first.generation,
-        "route": first.route,
+        "generation": rows[0].generation,
+        "route": rows[0].route,
         "state": SliceState.READY,
-        "first_line": first.first_line,
+        "first_line": tables.job_line(first_job),
         "jobs": sum(row.open for row in rows),
         "open": sum(row.open for row in rows),
         "tokens": sum(row.tokens * row.open // max(1, row.jobs) for row in rows),
@@ -119,12 +122,11 @@ def merge(session: Session, batch: int, ids: Sequence[int]) -> None:
         "published": 0,
         "started": "",
         "reserved": 0,
-        "crashes": max(row.crashes for row in rows),
+        "crashes": 0,
         "alone": False,
     }
     new = connection.execute(insert(SLICE).values(values).returning(SLICE.c.id)).scalar_one()
-    old = [row.id for row in rows]
-    connection.execute(update(JOB).where(JOB.c.slice.in_(old), JOB.c.state == JobState.PENDING).values(slice=new))
+    connection.execute(update(JOB).where(mine).values(slice=new))
     connection.execute(update(SLICE).where(SLICE.c.id.in_(old)).values(state=SliceState.DONE, open=0))
 
 
@@ -154,6 +156,11 @@ def idle(session: Session) -> Sequence[int]:
     busy = select(SLICE.c.batch).where(SLICE.c.state.in_((SliceState.PUBLISHED, SliceState.LEASED)))
     statement = select(BATCH.c.number).where(_OPEN, BATCH.c.open > 0, BATCH.c.number.not_in(busy))
     return session.connection().execute(statement).scalars().all()
+
+
+def _unsuspected() -> tuple[ColumnElement[bool], ...]:
+    """What was taken apart to find the line that kills its worker must not be put together again."""
+    return SLICE.c.alone.is_(False), SLICE.c.crashes == 0
 
 
 def _startable() -> tuple[ColumnElement[bool], ...]:

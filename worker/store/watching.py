@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlmodel import Session
 
 from worker.states import BatchStatus
-from worker.store.recording import BatchView
+from worker.store.calls import BatchView
 from worker.tables import BATCH
 
 

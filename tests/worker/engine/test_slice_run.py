@@ -14,7 +14,7 @@ from worker.engine import slice_run
 from worker.engine.engine import Engine
 from worker.engine.slice_run import SliceRun
 from worker.limiter.gate import Admission
-from worker.store.recording import Granted, Start
+from worker.store.calls import Granted, Start
 from worker.store.slices import Claim, ClaimedJob
 
 SPEC = ProviderSpec(name="x", title="X", docs_url="", wire="openai", base_url="http://127.0.0.1:9/v1")

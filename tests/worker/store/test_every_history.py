@@ -26,7 +26,7 @@ from worker import clock
 from worker.database import Database
 from worker.states import AT_REST, BATCH_MOVES, JOB_MOVES, BatchStatus, JobState, Outcome, SliceState
 from worker.store import batches, dispatching, endings, generations, reaping, slices
-from worker.store.recording import Ended, Start
+from worker.store.calls import Ended, Start
 from worker.store.slices import Claim, ClaimedJob
 from worker.tables import BATCH, JOB, RESULT, SLICE
 

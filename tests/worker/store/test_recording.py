@@ -8,7 +8,7 @@ from tests.grist import ROUTE, Worker
 from worker.database import Database
 from worker.states import JobState, Outcome, SliceState
 from worker.store import batches, reaping
-from worker.store.recording import Granted
+from worker.store.calls import Granted
 from worker.store.slices import Claim
 from worker.tables import ATTEMPT, RESULT
 

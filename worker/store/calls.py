@@ -1,0 +1,71 @@
+"""What the engine tells the store of calls, and what it is answered."""
+
+from dataclasses import dataclass, field
+
+from providers.usage import Usage
+from worker.states import Outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """Jobs of a leased slice whose calls are about to begin, each with its estimated cost in pico-USD."""
+
+    slice: int
+    epoch: int
+    batch: int
+    route: str
+    jobs: tuple[int, ...]
+    costs: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """One call's end. ``line`` and ``kind`` are set when it gives the job its result."""
+
+    job: int
+    attempt: int
+    slice: int
+    epoch: int
+    batch: int
+    route: str
+    owner: str
+    generation: int
+    deployment: str
+    seconds: float
+    outcome: Outcome
+    reserved: int = 0
+    status_code: int | None = None
+    error_code: str | None = None
+    request_id: str | None = None
+    model: str | None = None
+    fingerprint: str | None = None
+    ending: str | None = None
+    usage: Usage | None = None
+    cost: int | None = 0
+    cost_source: str | None = None
+    kind: str | None = None
+    line: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchView:
+    """What a worker must know of a batch: no call may start when ``stop`` is set or it is ``held``."""
+
+    stop: bool
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The first ``count`` calls may begin. ``closed``: no other call of the slice will be granted in this lease."""
+
+    count: int
+    closed: bool
+
+
+@dataclass(kw_only=True, slots=True)
+class Recorded:
+    """What each start was granted, in the order asked, and how the batches stand."""
+
+    granted: list[Granted] = field(default_factory=list)
+    batches: dict[int, BatchView] = field(default_factory=dict)
