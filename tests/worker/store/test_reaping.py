@@ -131,6 +131,21 @@ def test_a_group_that_crashes_again_is_taken_apart(database: Database, worker: W
     truth.check(database)
 
 
+def test_suspects_are_not_put_together_again(database: Database, worker: Worker) -> None:
+    """Merged, they would crash together for ever."""
+    number, slice = one(database, 30)
+    for _ in range(2):
+        worker.begin(slice)
+        crash(database, slice)
+    before = grist.slices_of(database, number)
+    suspects = [row.id for row in before if row.state == SliceState.READY]
+    with database.read() as session:
+        rows = dispatching.ready(session, number, [grist.ROUTE], None, 100)
+    assert [(row.id, bool(row.suspected)) for row in rows] == [(id, True) for id in suspects]
+    database.write(lambda session: dispatching.merge(session, number, suspects))
+    assert grist.slices_of(database, number) == before
+
+
 def test_only_three_crashes_alone_condemn_a_line(database: Database, worker: Worker) -> None:
     number, slice = one(database, 1)
     for _ in range(2):
