@@ -57,31 +57,31 @@ def _endpoint(line: bytes) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Remembered:
-    """The last run of a FILE into an OUT."""
+    """The last run of a FILE."""
 
     sha256: str
     batch: str
 
 
 class RunMemory:
-    """Which bytes of a FILE went into an OUT, so that an edited FILE does not overwrite answers that were paid for."""
+    """Which bytes of a FILE were run, so that an edited FILE is not bought again unasked."""
 
     def __init__(self, place: home.Home) -> None:
         self._folder = place.path / "runs"
 
-    def get(self, file: Path, out: Path) -> Remembered | None:
+    def get(self, file: Path) -> Remembered | None:
         try:
-            entry = json.loads(self._entry(file, out).read_bytes())
+            entry = json.loads(self._entry(file).read_bytes())
             return Remembered(sha256=str(entry["sha256"]), batch=str(entry["batch"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def put(self, file: Path, out: Path, run: Remembered) -> None:
+    def put(self, file: Path, run: Remembered) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        entry = {"file": str(file), "out": str(out), "sha256": run.sha256, "batch": run.batch}
-        home.write_private(self._entry(file, out), json.dumps(entry, indent=1).encode())
+        entry = {"file": str(file), "sha256": run.sha256, "batch": run.batch}
+        home.write_private(self._entry(file), json.dumps(entry, indent=1).encode())
 
-    def _entry(self, file: Path, out: Path) -> Path:
+    def _entry(self, file: Path) -> Path:
         """A file each: runs at the same time do not overwrite each other's."""
-        name = hashlib.sha256(f"{file}\0{out}".encode()).hexdigest()[:32]
+        name = hashlib.sha256(str(file).encode()).hexdigest()[:32]
         return self._folder / f"{name}.json"

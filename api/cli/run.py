@@ -109,8 +109,10 @@ class _Run:
 
     def execute(self) -> int:
         """The exit status. Raises CliError or Interrupted."""
-        self._refuse_edited()
-        batch = self._earlier() or self._submit()
+        batch = self._earlier()
+        if batch is None:
+            self._refuse_edited()
+            batch = self._submit()
         again = batch.status in follow.AT_REST and self._options.retry_failed and batch.request_counts.failed > 0
         if batch.status in follow.AT_REST and not again:
             click.echo(f"{batch.id} is {batch.status}: nothing is called.", err=True)
@@ -132,8 +134,8 @@ class _Run:
         return self._finish(batch, ending)
 
     def _refuse_edited(self) -> None:
-        """Results of the old content were paid for: they are not overwritten by those of the new one."""
-        before = self._memory.get(self._requests.path, self._outputs.out)
+        """The new content is no continuation of the old, whose lines were paid for, and is not bought unasked."""
+        before = self._memory.get(self._requests.path)
         if before is None or before.sha256 == self._requests.sha256 or self._options.new:
             return
         try:
@@ -145,8 +147,8 @@ class _Run:
             return
         raise faults.UsageFault(
             f"{self._requests.path.name} was edited since {columns.count(progress.done(old))} of its lines were run "
-            f"({old.id}).\n  --new runs the edited file from the start and overwrites {self._outputs.out.name};\n"
-            f"  another -o keeps the old results; 'gristmill results {old.id}' shows them."
+            f"({old.id}).\n  --new runs the edited file from the start and writes {self._outputs.out.name};\n"
+            f"  'gristmill results {old.id}' shows the old results."
         )
 
     def _earlier(self) -> schemas.Batch | None:
@@ -189,9 +191,7 @@ class _Run:
         if batch.status == "failed":
             self._withdraw(batch)
             raise faults.UsageFault(self._refusal(batch))
-        self._memory.put(
-            self._requests.path, self._outputs.out, Remembered(sha256=self._requests.sha256, batch=batch.id)
-        )
+        self._memory.put(self._requests.path, Remembered(sha256=self._requests.sha256, batch=batch.id))
         coming = plan.Plan.of(batch, limit=self._options.limit, again=again)
         click.echo(coming.text())
         try:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query
+from sqlmodel import Session
 
 from api import errors, faults, present, schemas
 from api.deps import CallerDep, ServicesDep
 from api.services import Services
 from worker import windows
 from worker.routes import RouteError
-from worker.store import batches, generations, progress
+from worker.store import batches, generations, progress, scopes
 from worker.store.batches import AtRest, Limits, NewBatch
 from worker.store.generations import GenerationError
 from worker.tables import Batch
@@ -133,7 +134,20 @@ def resume(
         row = services.database.write(lambda session: batches.resume(session, caller.owner, batch_id, **limits))
     except AtRest as rest:
         raise errors.Conflict(f"Cannot resume a batch with status '{rest.status}'.") from None
-    return _shown(services, _found(row, batch_id))
+    found = _found(row, batch_id)
+    _probe_soon(services, found)
+    return _shown(services, found)
+
+
+def _probe_soon(services: Services, row: Batch) -> None:
+    """Whoever resumes has mended something: find out at once."""
+    scopes_of = _scopes_of(services)
+
+    def probe(session: Session) -> None:
+        routes = progress.routes(session, row)
+        scopes.probe_soon(session, {scope for route in routes for scope in scopes_of(route)})
+
+    services.database.write(probe)
 
 
 def _retry(services: Services, owner: str, id: str) -> None:

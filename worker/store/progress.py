@@ -53,6 +53,11 @@ def of(
     return found
 
 
+def routes(session: Session, batch: Batch) -> Sequence[str]:
+    """What the lines of the batch asked for."""
+    return session.exec(select(Tally.route).where(Tally.batch == batch.number)).all()
+
+
 def line_errors(session: Session, batch: int, *, limit: int, after: int = -1) -> list[LineError]:
     """Faulty lines in order. An error of the whole file has the line 0."""
     query = select(LineError).where(LineError.batch == batch, LineError.line > after)

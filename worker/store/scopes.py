@@ -1,6 +1,6 @@
 """Scopes that rest: a dead key, an empty balance, an outage. At ``probe_at`` one job finds out whether it ended."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -68,6 +68,15 @@ def probe(session: Session, scope: str, seconds: float) -> bool:
         .values(probe_at=clock.now() + seconds, probes=SCOPE.c.probes + 1)
     )
     return changed.rowcount == 1
+
+
+def probe_soon(session: Session, scopes: Collection[str]) -> None:
+    """A person says that it is mended: the next probe is due now, and the waits begin anew."""
+    session.connection().execute(
+        update(SCOPE)
+        .where(SCOPE.c.id.in_(scopes), SCOPE.c.paused_at.is_not(None))
+        .values(probe_at=clock.now(), probes=0)
+    )
 
 
 def resume(session: Session, scopes: Sequence[str]) -> int:

@@ -109,7 +109,7 @@ def test_an_unknown_price_is_said(gristmill: Gristmill, server: Server, tmp_path
     assert "1 line to run now, for an unknown sum for local/mystery" in done.out
 
 
-def test_an_edited_file_does_not_overwrite_paid_answers(gristmill: Gristmill, server: Server, requests: Path):
+def test_an_edited_file_is_not_bought_unasked_whatever_the_out(gristmill: Gristmill, server: Server, requests: Path):
     url, _ = server
     gristmill("run", requests, "--server", url)
     before = requests.with_name("requests.results.jsonl").read_bytes()
@@ -118,7 +118,7 @@ def test_an_edited_file_does_not_overwrite_paid_answers(gristmill: Gristmill, se
     assert done.status == 2
     assert "--new runs the edited file" in done.err
     assert requests.with_name("requests.results.jsonl").read_bytes() == before
-    assert gristmill("run", requests, "--server", url, "-o", requests.with_name("out.jsonl")).status == 0
+    assert gristmill("run", requests, "--server", url, "-o", requests.with_name("out.jsonl")).status == 2
     assert gristmill("run", requests, "--server", url, "--new").status == 0
     assert ids_in(requests.with_name("requests.results.jsonl")) == ["new"]
 
