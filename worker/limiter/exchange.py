@@ -18,7 +18,7 @@ class LimiterAway(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """What a process wants of a scope and has to tell; seconds, requests, tokens."""
+    """What a process wants of a scope and has to tell; seconds, requests, tokens. A refund below 0 is a debt."""
 
     requests: int = 0
     tokens: int = 0

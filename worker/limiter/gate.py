@@ -128,6 +128,8 @@ class ScopeGate:
         """A call is over; ``tokens`` is what it really took, if known, and corrects the estimate."""
         if self.limits.tokens_per_minute and tokens is not None:
             self._tokens += cost.tokens - tokens
+            if self._tokens < 0:
+                self._wanted.set()
         self._leave((cost,))
 
     def answered(self, *, refused: bool, floor: float = 0.0, force: bool = False) -> None:
@@ -151,9 +153,10 @@ class ScopeGate:
                 future.set_result(Admission(count))
 
     async def close(self) -> None:
-        if self._task is not None:
+        # More than once: a cancel can be lost inside the client of Valkey.
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task], timeout=0.1)
 
     def _enter(self, costs: Sequence[Cost]) -> None:
         self._used_at = time.monotonic()
@@ -198,6 +201,7 @@ class ScopeGate:
                 log.warning("%s; calls to %s wait", error, self.name)
                 wait = REFRESH_SECONDS
                 self._floor, self._force = max(self._floor, ask.floor), self._force or ask.force
+                self._tokens += min(0, ask.refund_tokens)
                 continue
             self._got(grant)
             wait = grant.wait
@@ -209,7 +213,9 @@ class ScopeGate:
         """Sleep until the next exchange is due; if nobody waits for one, somebody's coming ends it."""
         if not self._waiters:
             try:
-                await asyncio.wait_for(self._wanted.wait(), REFRESH_SECONDS if self._in_flight else None)
+                # wait_for() of Python 3.11 would lose a cancel that comes together with the event.
+                async with asyncio.timeout(REFRESH_SECONDS if self._in_flight else None):
+                    await self._wanted.wait()
             except TimeoutError:
                 return
         fresh = time.monotonic() < self._fresh_until
@@ -229,12 +235,13 @@ class ScopeGate:
         requests = min(len(waiting), self._portion(limit.requests_per_minute, len(waiting)))
         tokens = sum(cost.tokens for cost in waiting[:requests])
         idle = not waiting and time.monotonic() - self._used_at > LEASE_SECONDS
+        debt, self._tokens = min(0, self._tokens), max(0, self._tokens)
         ask = Ask(
             requests=max(0, requests - max(0, self._requests)) if limit.requests_per_minute else requests,
             tokens=max(0, min(tokens, self._portion(limit.tokens_per_minute, tokens)) - self._tokens),
             least_tokens=max(0, waiting[0].tokens - self._tokens) if waiting else 0,
             refund_requests=max(0, self._requests) if idle and limit.requests_per_minute else 0,
-            refund_tokens=max(0, self._tokens) if idle and limit.tokens_per_minute else 0,
+            refund_tokens=debt or (self._tokens if idle and limit.tokens_per_minute else 0),
             slots=self._in_flight + min(len(waiting), self._budget.calls),
             busy=self._in_flight,
             answers=self._answers,
@@ -242,7 +249,7 @@ class ScopeGate:
             force=self._force,
         )
         if idle:
-            self._requests, self._tokens = min(0, self._requests), min(0, self._tokens)
+            self._requests, self._tokens = min(0, self._requests), 0
         self._answers, self._floor, self._force = "", 0.0, False
         return ask
 

@@ -3,7 +3,7 @@
 --   process, ttl_ms                       who asks, and how long its concurrency grant lives without a further word
 --   requests_limit, tokens_limit          per minute; 0: none          concurrency_limit  0: none
 --   requests, tokens                      wanted now                   least_tokens       of the first waiting job
---   refund_requests, refund_tokens        taken before and not used
+--   refund_requests, refund_tokens        taken before and not used; negative: used and not taken
 --   slots, busy                           calls in flight and waiting; those in flight
 --   answers                               x, then 0 (fine) or 1 (a 429) for each answer since the last exchange
 --   floor_ms, force                       longest wait that a 429 named; force: it rests the scope at once
@@ -19,7 +19,7 @@ local function bucket(name, limit, refund)
   local capacity = math.max(1, limit / 60)
   local stored = redis.call('HMGET', key, name .. '.level', name .. '.at')
   local level, at = tonumber(stored[1]), tonumber(stored[2])
-  if not level then return capacity, rate, capacity end
+  if not level then return capacity + math.min(0, refund), rate, capacity end
   return math.min(capacity, level + math.max(0, now - at) * rate + refund), rate, capacity
 end
 
