@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import orjson
+
 from worker import output_line
 from worker.database import Database, DatabaseAway
 from worker.states import Outcome
@@ -94,8 +96,31 @@ class Recorder:
         self._wake.set()
 
     async def _commit(self, ends: list[Ended], starts: list[Start]) -> Recorded:
-        """Try until it is done. After a lost commit nothing is counted twice (``again``)."""
-        wait, again = 0.05, False
+        """Store all at once, else one by one: a row that no database takes must not keep the others."""
+        try:
+            return await self._persist(ends, starts)
+        except Exception:
+            if not ends:
+                raise
+            log.exception("a commit of %d answers failed; they are stored one by one", len(ends))
+        for end in ends:
+            await self._store_somehow(end)
+        return await self._persist([], starts) if starts else Recorded()
+
+    async def _store_somehow(self, end: Ended) -> None:
+        """The result without what is only told about it, rather than no result."""
+        for form in (end, _bare(end)):
+            try:
+                await self._persist([form], [], again=True)
+            except Exception:
+                log.exception("the answer of job %d cannot be stored as it is", end.job)
+            else:
+                return
+        await self._persist([_unstorable(end)], [], again=True)
+
+    async def _persist(self, ends: list[Ended], starts: list[Start], *, again: bool = False) -> Recorded:
+        """Try until the database is there. After a lost commit nothing is counted twice (``again``)."""
+        wait = 0.05
         while True:
             try:
                 return await self._write(ends, starts, again)
@@ -104,41 +129,37 @@ class Recorder:
                 again = True
                 await asyncio.sleep(wait)
                 wait = min(LONGEST_WAIT, wait * 2)
-            except Exception:
-                if len(ends) + len(starts) <= 1:
-                    raise
-                log.exception("a commit of %d rows failed; they are stored one by one", len(ends))
-                return await self._one_by_one(ends, starts)
-
-    async def _one_by_one(self, ends: list[Ended], starts: list[Start]) -> Recorded:
-        """Find what cannot be stored: its job fails with ``internal_error``, the others are untouched."""
-        for end in ends:
-            try:
-                await self._write([end], [], True)
-            except DatabaseAway:
-                await asyncio.sleep(LONGEST_WAIT)
-                await self._commit([end], [])
-            except Exception:
-                log.exception("the answer of job %d cannot be stored", end.job)
-                await self._commit([_unstorable(end)], [])
-        return await self._commit([], starts) if starts else Recorded()
 
     async def _write(self, ends: list[Ended], starts: list[Start], again: bool) -> Recorded:
         change = partial(record, holder=self._holder, ends=ends, starts=starts, again=again)
         return await asyncio.get_running_loop().run_in_executor(None, self._database.write, change)
 
 
-def _unstorable(end: Ended) -> Ended:
-    message = "The answer could not be stored."
-    body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"internal_error"}}' % message.encode()
+def _bare(end: Ended) -> Ended:
+    """The attempt and its result alone: tokens and cost are unknown then, not zero."""
     return replace(
         end,
-        outcome=Outcome.FAILED,
-        error_code="internal_error",
+        status_code=None,
+        error_code=None,
         request_id=None,
         model=None,
         fingerprint=None,
-        kind="error",
-        line=output_line.answered(end.job, None, 500, None, body),
+        ending=None,
+        usage=None,
         cost=None,
+        cost_source=None,
+    )
+
+
+def _unstorable(end: Ended) -> Ended:
+    """The job fails, so that it is not called for ever."""
+    message = "The answer could not be stored."
+    body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"internal_error"}}' % message.encode()
+    custom_id = orjson.loads(end.line)["custom_id"] if end.line else None
+    return replace(
+        _bare(end),
+        outcome=Outcome.FAILED,
+        error_code="internal_error",
+        kind="error",
+        line=output_line.answered(end.job, custom_id, 500, None, body),
     )
