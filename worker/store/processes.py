@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from worker import clock, tables
 from worker.owner import is_dead
+from worker.store.slices import distrust_messages
 from worker.tables import LEADERSHIP, PROCESS
 
 FORGET_SECONDS = 7 * 86400.0
@@ -38,6 +39,8 @@ def beat(session: Session, process: str) -> None:
 
 
 def leave(session: Session, process: str) -> None:
+    """Sign off in order."""
+    distrust_messages(session)
     session.connection().execute(update(PROCESS).where(PROCESS.c.id == process).values(stopped_at=clock.now()))
 
 

@@ -10,7 +10,7 @@ from sqlmodel import select as select_model
 from worker import clock, tables
 from worker.states import JobState, SliceState
 from worker.store import endings
-from worker.store.slices import lock_batches, put_back
+from worker.store.slices import distrust_messages, lock_batches, put_back
 from worker.tables import JOB, PROCESS, SLICE
 
 CRASHES_TOGETHER = 2
@@ -57,12 +57,11 @@ def take(session: Session, slice: int, epoch: int, *, crashed: bool) -> int | No
 
 
 def forget_dead(session: Session, dead: Sequence[str]) -> None:
-    """Note that these processes have ended. Messages that they had taken are lost: all published slices ring again."""
-    connection = session.connection()
-    connection.execute(
+    """Note that these processes have ended."""
+    session.connection().execute(
         update(PROCESS).where(PROCESS.c.id.in_(dead), PROCESS.c.stopped_at.is_(None)).values(stopped_at=clock.now())
     )
-    connection.execute(update(SLICE).where(SLICE.c.state == SliceState.PUBLISHED).values(published=1, published_at=0.0))
+    distrust_messages(session)
 
 
 def _started_pending(session: Session, row: tables.Slice) -> list[int]:

@@ -58,6 +58,13 @@ def publish(session: Session, slice: int, provider: str) -> int | None:
     return session.connection().execute(statement).scalar_one_or_none()
 
 
+def distrust_messages(session: Session) -> None:
+    """A process has ended, and messages with it: every published slice rings again now. Spare ones claim nothing."""
+    session.connection().execute(
+        update(SLICE).where(SLICE.c.state == SliceState.PUBLISHED).values(published=1, published_at=0.0)
+    )
+
+
 def claim(session: Session, slice: int, epoch: int, holder: str, lease_seconds: float) -> Claim | None:
     """Take the lease if nobody has it. None means that another has, or had: the message was a repeated one."""
     connection = session.connection()

@@ -1,8 +1,13 @@
+from collections.abc import Callable
+
+import pytest
+from sqlmodel import Session
+
 from tests import grist, truth
 from tests.grist import Worker
 from worker.database import Database
 from worker.states import JobState, Outcome, SliceState
-from worker.store import dispatching, reaping, slices
+from worker.store import dispatching, processes, reaping, slices
 from worker.tables import PROCESS
 
 
@@ -188,12 +193,22 @@ def test_the_dead_are_noted_once(database: Database) -> None:
     assert grist.all_of(database, PROCESS) == [dead]
 
 
-def test_what_the_dead_may_have_heard_is_rung_again_at_once(database: Database) -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda session: reaping.forget_dead(session, ["b/n/1/1"]),
+        lambda session: processes.leave(session, "b/n/1/1"),
+    ],
+    ids=["killed", "stopped"],
+)
+def test_what_a_process_may_have_heard_before_its_end_is_rung_again_at_once(
+    database: Database, end: Callable[[Session], None]
+) -> None:
     _, slice = one(database)
     epoch = database.write(lambda session: slices.publish(session, slice, "simulator"))
     with database.read() as session:
         assert list(dispatching.unheard(session)) == []
-    database.write(lambda session: reaping.forget_dead(session, ["b/n/1/1"]))
+    database.write(end)
     with database.read() as session:
         assert list(dispatching.unheard(session)) == [slice]
     [rung] = database.write(lambda session: dispatching.ring_again(session, [slice]))
