@@ -81,6 +81,8 @@ def end_jobs(
     batch.failed += len(jobs)
     batch.open -= len(jobs)
     batch.error_bytes += sum(map(len, lines))
+    if batch.open == 0:
+        batch.due_at = float(connection.execute(select(clock.now())).scalar_one())
     session.add(batch)
     session.flush()
 

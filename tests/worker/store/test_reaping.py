@@ -7,7 +7,7 @@ from tests import grist, truth
 from tests.grist import Worker
 from worker.database import Database
 from worker.states import JobState, Outcome, SliceState
-from worker.store import dispatching, processes, reaping, slices
+from worker.store import dispatching, due, processes, reaping, slices
 from worker.tables import PROCESS
 
 
@@ -164,6 +164,8 @@ def test_only_three_crashes_alone_condemn_a_line(database: Database, worker: Wor
     worker.begin(alone.id)
     crash(database, alone.id)
     assert grist.job(database, number, 1).error_code == "worker_crashed"
+    with database.read() as session:
+        assert [row.number for row in due.batches(session)] == [number], "its end is due at once"
     assert grist.settle(database, number) == "completed"
     truth.check(database)
     truth.lines_at_rest(database, number, ["line-1"])
