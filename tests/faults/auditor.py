@@ -78,14 +78,18 @@ class _Books:
         self.outputs = [json.loads(line) for line in self.output_bytes.splitlines()]
         self.errors = [json.loads(line) for line in self.error_bytes.splitlines()]
         self.seen = _seen(simulator, self.names)
-        self.repeats = sum(self._repeats(job) for job in self.jobs)
-        self.answered_twice = sum(max(0, one["answered"] - 1) for one in self.seen.values())
+        self.repeats = sum(self._repeats(job, "calls") for job in self.jobs)
+        self.answered_twice = sum(self._repeats(job, "answered") for job in self.jobs)
 
-    def _repeats(self, job: dict[str, Any]) -> int:
-        """Calls of the line beyond the first that no failure of the provider explains, seen by it or by us."""
+    def _repeats(self, job: dict[str, Any], count: str) -> int:
+        """Calls of the line beyond the first that no failure of the provider explains, seen by it or by us.
+
+        ``answered`` ones are those among them that it believes to have answered; it marks no failed one so.
+        """
         one = self.seen[job["custom_id"]]
-        broken = sum(_is_broken(a) for a in self.attempts_of[job["id"]])
-        return int(max(0, one["calls"] - max(one["failed"], broken) - 1))
+        broken = sum(_is_broken(attempt) for attempt in self.attempts_of[job["id"]])
+        explained = broken if count == "answered" else max(one["failed"], broken)
+        return max(0, one[count] - explained - 1)
 
     def checks(self, most_repeats: int) -> Iterator[Iterator[str]]:
         yield self.at_rest()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,20 +48,31 @@ def steady_mill(simulator: Process, door: Door, tmp_path_factory: pytest.TempPat
         yield mill
 
 
+@pytest.fixture(scope="module")
+def mortal_mill(simulator: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
+    with Mill(tmp_path_factory.mktemp("mortal") / "home", simulator.base_url) as mill:
+        yield mill
+
+
 @pytest.fixture
 def mill(steady_mill: Mill, calm: Process) -> Iterator[Mill]:
-    """It is handed on without running batches, even by a test that failed."""
-    steady_mill.await_workers()
-    yield steady_mill
-    for (id,) in steady_mill.rows("SELECT id FROM batch WHERE status IN ('validating', 'in_progress')"):
-        steady_mill.cancel(id)
+    """The one that nobody kills."""
+    yield from _handed_on(steady_mill)
 
 
 @pytest.fixture
-def new_mill(tmp_path: Path, calm: Process) -> Iterator[Mill]:
-    """A mill that may be killed."""
-    with Mill(tmp_path / "home", calm.base_url) as mill:
-        yield mill
+def mortal(mortal_mill: Mill, calm: Process) -> Iterator[Mill]:
+    """One that may be killed: the tests of a file share it."""
+    yield from _handed_on(mortal_mill)
+
+
+def _handed_on(mill: Mill) -> Iterator[Mill]:
+    """Without running batches, even by a test that failed."""
+    mill.await_workers()
+    yield mill
+    mill.dismiss()
+    for (id,) in mill.rows("SELECT id FROM batch WHERE status IN ('validating', 'in_progress')"):
+        mill.cancel(id)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ MOST_IN_FLIGHT = 64
 """Calls in flight of one worker process."""
 UNCOMMITTED = 64
 """Answers that may wait for their commit besides: a flush takes some 20 ms."""
-LEASE_SECONDS, DRAIN_SECONDS, GRACE_SECONDS = 4.0, 2.0, 3.0
+LEASE_SECONDS, DRAIN_SECONDS, GRACE_SECONDS = 3.0, 2.0, 3.0
 CLOCKS = {
     "GRISTMILL_LEASE_SECONDS": str(LEASE_SECONDS),
     "GRISTMILL_HEARTBEAT_SECONDS": "1",
@@ -87,9 +87,7 @@ class Mill:
         """In order, by letting go of the lifeline."""
         if self._client is not None:
             self._client.close()
-        for child in (self._server, *self._helpers):
-            if child is not None:
-                _end(child)
+        _end([child for child in (self._server, *self._helpers) if child is not None])
 
     # Processes
 
@@ -136,8 +134,8 @@ class Mill:
 
     def dismiss(self) -> None:
         """End those who were hired."""
-        while self._helpers:
-            _end(self._helpers.pop())
+        _end(self._helpers)
+        self._helpers = []
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
         os.kill(pid, number)
@@ -311,13 +309,21 @@ def _plain_environment() -> dict[str, str]:
     }
 
 
-def _end(child: Child) -> None:
-    """A child whose lifeline is cut ends in order; one that does not is killed, and that is a failure."""
-    if child.stdin is not None and not child.stdin.closed:
-        child.stdin.close()
+def _end(children: Sequence[Child]) -> None:
+    """They end in order when their lifelines are cut; one that does not is killed, and that is a failure."""
+    for child in children:
+        if child.stdin is not None and not child.stdin.closed:
+            child.stdin.close()
+    late = [child for child in children if not _ends(child)]
+    for child in late:
+        child.kill()
+        child.wait()
+    assert not late, "processes did not end by themselves"
+
+
+def _ends(child: Child) -> bool:
     try:
         child.wait(DRAIN_SECONDS + 20)
     except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-        raise
+        return False
+    return True

@@ -5,24 +5,24 @@ from tests.faults.auditor import Audit
 from tests.faults.rig import MOST_IN_FLIGHT, UNCOMMITTED, Mill, requests
 
 
-def test_everything_is_killed_at_once(new_mill: Mill, calm: Process, audit: Audit) -> None:
+def test_everything_is_killed_at_once(mortal: Mill, calm: Process, audit: Audit) -> None:
     calm.control(latency=0.2)
     lines = requests("all", 1_000)
-    id = new_mill.submit(lines)
-    new_mill.await_done(id, 300)
-    new_mill.kill_everything()
-    new_mill.start()
-    new_mill.await_rest(id)
-    assert audit(new_mill, id, lines, most_repeats=MOST_IN_FLIGHT + UNCOMMITTED).completed == 1_000
+    id = mortal.submit(lines)
+    mortal.await_done(id, 300)
+    mortal.kill_everything()
+    mortal.start()
+    mortal.await_rest(id)
+    assert audit(mortal, id, lines, most_repeats=MOST_IN_FLIGHT + UNCOMMITTED).completed == 1_000
 
 
-def test_the_server_is_killed_and_its_workers_drain(new_mill: Mill, calm: Process, audit: Audit) -> None:
+def test_the_server_is_killed_and_its_workers_drain(mortal: Mill, calm: Process, audit: Audit) -> None:
     """Their lifeline is cut: calls in flight end in their grace, so none is repeated."""
     calm.control(latency=0.5)
     lines = requests("server", 500)
-    id = new_mill.submit(lines)
-    new_mill.await_done(id, 100)
-    new_mill.kill_server()
-    new_mill.start()
-    new_mill.await_rest(id)
-    assert audit(new_mill, id, lines).completed == 500
+    id = mortal.submit(lines)
+    mortal.await_done(id, 100)
+    mortal.kill_server()
+    mortal.start()
+    mortal.await_rest(id)
+    assert audit(mortal, id, lines).completed == 500

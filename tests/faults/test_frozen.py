@@ -24,8 +24,8 @@ def second(mill: Mill) -> Iterator[None]:
 @pytest.mark.usefixtures("second")
 def test_answers_that_come_late_are_kept_if_they_are_the_first(mill: Mill, calm: Process, audit: Audit) -> None:
     """The other worker has just begun to repeat the calls when the frozen one wakes up with their answers."""
-    calm.control(latency=2)
-    lines = requests("late", 400)
+    calm.control(latency=1.5)
+    lines = requests("late", 300)
     id = mill.submit(lines)
     pid = mill.worker()
     until(lambda: _calls(mill, calm, pid))
@@ -34,13 +34,13 @@ def test_answers_that_come_late_are_kept_if_they_are_the_first(mill: Mill, calm:
         until(lambda: any(one["calls"] > 1 for one in _seen(calm, "late")))
     mill.await_rest(id)
     _await_books(mill, calm, id, "late")
-    assert audit(mill, id, lines, most_repeats=AT_MOST).completed == 400
+    assert audit(mill, id, lines, most_repeats=AT_MOST).completed == 300
 
 
 @pytest.mark.usefixtures("second")
 def test_answers_that_come_after_the_end_change_nothing(mill: Mill, calm: Process, audit: Audit) -> None:
     calm.control(latency=1)
-    lines = requests("after", 400)
+    lines = requests("after", 300)
     id = mill.submit(lines)
     pid = mill.worker()
     until(lambda: _calls(mill, calm, pid))
@@ -50,7 +50,7 @@ def test_answers_that_come_after_the_end_change_nothing(mill: Mill, calm: Proces
         results = mill.rows("SELECT * FROM result ORDER BY job, generation")
     _await_books(mill, calm, id, "after")
     account = audit(mill, id, lines, most_repeats=AT_MOST)
-    assert account.attempts > account.completed == 400
+    assert account.attempts > account.completed == 300
     assert mill.content(mill.batch(id)["output_file_id"]) == before
     assert mill.rows("SELECT * FROM result ORDER BY job, generation") == results
 
@@ -65,14 +65,14 @@ def test_answers_that_come_after_the_end_change_nothing(mill: Mill, calm: Proces
 def test_all_processes_stand_still(mill: Mill, calm: Process, audit: Audit, seconds: float) -> None:
     calm.control(latency=1)
     name = f"still-{seconds:g}"
-    lines = requests(name, 400)
+    lines = requests(name, 200)
     id = mill.submit(lines)
     mill.await_done(id, 50)
     with frozen([mill.server, *mill.workers().values(), mill.valkey]):
         last(seconds)
     mill.await_rest(id)
     account = audit(mill, id, lines)
-    assert (account.completed, account.attempts) == (400, 400)
+    assert (account.completed, account.attempts) == (200, 200)
 
 
 def _calls(mill: Mill, simulator: Process, pid: int) -> bool:

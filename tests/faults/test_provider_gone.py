@@ -11,7 +11,7 @@ from tests.faults.rig import Mill, last, requests
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(12.0, id="seconds"),
+        pytest.param(5.0, id="seconds"),
         pytest.param(600.0, id="ten-minutes", marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
     ],
 )

@@ -13,34 +13,35 @@ from tests.faults.rig import MOST_IN_FLIGHT, UNCOMMITTED, Mill, requests
 PER_KILL = MOST_IN_FLIGHT + UNCOMMITTED
 
 
-def test_three_kills_of_the_worker_and_an_emptied_broker(new_mill: Mill, calm: Process, audit: Audit) -> None:
+def test_three_kills_of_the_worker_and_an_emptied_broker(mortal: Mill, calm: Process, audit: Audit) -> None:
     calm.control(latency=0.15)
     lines = requests("killed", 2_000)
-    id = new_mill.submit(lines)
-    for done in (200, 600, 1_200):
-        new_mill.await_done(id, done)
-        new_mill.kill(new_mill.worker())
-        if done == 600:
-            with redis.Redis.from_url(new_mill.redis_url) as broker:
+    mortal.hire("hired")
+    id = mortal.submit(lines)
+    for done, name in (200, "providers"), (700, "providers"), (1_200, "hired"):
+        mortal.await_done(id, done)
+        mortal.kill(mortal.worker(name))
+        if done == 700:
+            with redis.Redis.from_url(mortal.redis_url) as broker:
                 broker.flushall()
-    new_mill.await_rest(id)
-    assert audit(new_mill, id, lines, most_repeats=3 * PER_KILL).completed == 2_000
+    mortal.await_rest(id)
+    assert audit(mortal, id, lines, most_repeats=3 * PER_KILL).completed == 2_000
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_kill_every_five_seconds(new_mill: Mill, calm: Process, audit: Audit) -> None:
+def test_a_kill_every_five_seconds(mortal: Mill, calm: Process, audit: Audit) -> None:
     calm.control(latency=0.03)
     lines = requests("often", 20_000)
-    id = new_mill.submit(lines)
+    id = mortal.submit(lines)
     names, kills = count(1), 0
-    while not new_mill.is_at_rest(id):
-        pid = new_mill.hire(f"hired-{next(names)}")
-        new_mill.await_workers(f"hired-{kills + 1}")
-        new_mill.is_at_rest(id, within=5.0)
-        new_mill.kill(pid)
+    while not mortal.is_at_rest(id):
+        pid = mortal.hire(f"hired-{next(names)}")
+        mortal.await_workers(f"hired-{kills + 1}")
+        mortal.is_at_rest(id, within=5.0)
+        mortal.kill(pid)
         kills += 1
-    account = audit(new_mill, id, lines, most_repeats=kills * PER_KILL)
+    account = audit(mortal, id, lines, most_repeats=kills * PER_KILL)
     assert account.completed == 20_000
     assert kills >= 4
 
@@ -60,20 +61,20 @@ class Dose:
         pytest.param(Dose(lines=1_000, poison=3), id="three", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],
 )
-def test_a_line_that_kills_its_worker_ends_alone(new_mill: Mill, calm: Process, audit: Audit, dose: Dose) -> None:
+def test_a_line_that_kills_its_worker_ends_alone(mortal: Mill, calm: Process, audit: Audit, dose: Dose) -> None:
     """It has crashed its worker twice in company, once among ten and three times alone when it is given up."""
     calm.control(latency=0.1)
     poison = requests("poison", dose.poison, text="[[delay=60]]")
     lines = [*requests("innocent", dose.lines - dose.poison), *poison]
     names, kills = count(1), 0
-    new_mill.hire(f"hired-{next(names)}")
-    id = new_mill.submit(lines[::-1])
-    while not new_mill.is_at_rest(id):
-        if (pid := _victim(new_mill, calm)) is not None:
-            new_mill.kill(pid)
-            new_mill.hire(f"hired-{next(names)}")
+    mortal.hire(f"hired-{next(names)}")
+    id = mortal.submit(lines[::-1])
+    while not mortal.is_at_rest(id):
+        if (pid := _victim(mortal, calm)) is not None:
+            mortal.kill(pid)
+            mortal.hire(f"hired-{next(names)}")
             kills += 1
-    account = audit(new_mill, id, lines[::-1], most_repeats=kills * PER_KILL)
+    account = audit(mortal, id, lines[::-1], most_repeats=kills * PER_KILL)
     assert account.codes == {"worker_crashed": dose.poison}
     assert account.completed == dose.lines - dose.poison
 
