@@ -1,0 +1,56 @@
+"""The tables, a family a file.
+
+Times are unix seconds by the database's clock, money is an integer of pico-USD (1e-12 USD), None is "unknown".
+"""
+
+from typing import cast
+
+from sqlalchemy import Table
+from sqlmodel import SQLModel
+
+from worker.tables.batches import Batch, Tally
+from worker.tables.events import Event
+from worker.tables.files import File
+from worker.tables.jobs import Job, Slice
+from worker.tables.keys import LINE_BITS, job_batch, job_id, job_line
+from worker.tables.operations import Leadership, Process, Scope
+from worker.tables.results import Attempt, LineError, Result
+
+__all__ = [
+    "ATTEMPT",
+    "BATCH",
+    "FILE",
+    "JOB",
+    "LEADERSHIP",
+    "LINE_BITS",
+    "PROCESS",
+    "RESULT",
+    "SCOPE",
+    "SLICE",
+    "TALLY",
+    "Attempt",
+    "Batch",
+    "Event",
+    "File",
+    "Job",
+    "Leadership",
+    "LineError",
+    "Process",
+    "Result",
+    "Scope",
+    "Slice",
+    "Tally",
+    "job_batch",
+    "job_id",
+    "job_line",
+]
+
+
+def _core(model: type[SQLModel]) -> Table:
+    return cast(Table, model.__table__)  # type: ignore[attr-defined]
+
+
+BATCH, TALLY, SLICE, JOB = _core(Batch), _core(Tally), _core(Slice), _core(Job)
+ATTEMPT, RESULT, FILE, SCOPE = _core(Attempt), _core(Result), _core(File), _core(Scope)
+PROCESS, LEADERSHIP = _core(Process), _core(Leadership)
+"""The same tables for statements of SQLAlchemy Core, which the hot paths use."""
