@@ -3,7 +3,7 @@ import tracemalloc
 import pytest
 from sqlmodel import Session
 
-from tests import rows
+from tests import grist, rows
 from worker import output_files
 from worker.database import Database
 from worker.output_files import Kind, OutputFile, Unfinished
@@ -146,3 +146,10 @@ def test_memory_stays_flat_however_long_the_lines_are(database: Database) -> Non
     tracemalloc.stop()
     assert total == 40 * len(line) == file.entry.bytes
     assert peak < 5 * output_files.CHUNK
+
+
+@pytest.mark.parametrize("order", ["line", "commit"])
+def test_pages_of_a_file_are_read_by_an_index(database: Database, order: str) -> None:
+    where = "job > 1 AND job < 9 ORDER BY job" if order == "line" else "batch = 1 AND seq > 5 ORDER BY seq"
+    plan = grist.plan(database, f"SELECT line FROM result WHERE {where} LIMIT 1000")
+    assert "SCAN" not in plan and "Seq Scan" not in plan and "Sort" not in plan and "TEMP B-TREE" not in plan, plan
