@@ -21,12 +21,12 @@ BREAKAGES = {
 def test_three_of_ten_calls_are_refused_with_a_wait(mill: Mill, calm: Process, audit: Audit) -> None:
     early = calm.stats()["early_retries"]
     calm.control(latency=0.05, faults={"status=429 retry_after=1": 0.3})
-    lines = requests("limited", 300, model="simulator/tiny-limited")
+    lines = requests("limited", 150, model="simulator/tiny-limited")
     id = mill.submit(lines)
     mill.await_rest(id)
     account = audit(mill, id, lines)
-    assert account.completed == 300
-    assert account.attempts > 300
+    assert account.completed == 150
+    assert account.attempts > 150
     assert calm.stats()["early_retries"] == early
     assert mill.field(id, "retries") == 0
 

@@ -24,9 +24,9 @@ def test_killed_while_it_reads_the_file(mortal: Mill, audit: Audit) -> None:
 
 def test_killed_while_it_dispatches(mortal: Mill, calm: Process, audit: Audit) -> None:
     calm.control(latency=0.2)
-    lines = requests("dispatch", 1_500)
+    lines = requests("dispatch", 800)
     id = mortal.submit(lines)
     mortal.await_done(id, 100)
     mortal.kill(mortal.worker("control"))
     mortal.await_rest(id)
-    assert audit(mortal, id, lines).completed == 1_500
+    assert audit(mortal, id, lines).completed == 800

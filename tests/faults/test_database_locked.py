@@ -24,7 +24,7 @@ sys.stdin.read()
 
 def test_a_locked_database(mill: Mill, calm: Process, audit: Audit) -> None:
     calm.control(latency=0.3)
-    lines = requests("locked", 500)
+    lines = requests("locked", 300)
     id = mill.submit(lines)
     mill.await_done(id, 100)
     with _locked(mill.home / "gristmill.db"):
@@ -33,7 +33,7 @@ def test_a_locked_database(mill: Mill, calm: Process, audit: Audit) -> None:
         assert mill.field(id, "completed") == done
     mill.await_rest(id)
     account = audit(mill, id, lines)
-    assert (account.completed, account.attempts) == (500, 500)
+    assert (account.completed, account.attempts) == (300, 300)
 
 
 @contextmanager

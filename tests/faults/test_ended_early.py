@@ -38,7 +38,7 @@ def test_a_window_that_passes(mill: Mill, calm: Process, audit: Audit) -> None:
     calm.control(latency=0.2)
     model = "narrow/tiny"
     lines = [*requests("endless", 1, model=model, text="[[hang=60]]"), *requests("slow", 400, model=model)]
-    id = mill.submit(lines, window="4s")
+    id = mill.submit(lines, window="3s")
     mill.await_rest(id)
     account = audit(mill, id, lines)
     assert account.status == "expired"

@@ -17,7 +17,7 @@ from tests.faults.rig import Mill, last, requests
 )
 def test_the_provider_is_gone_for(mill: Mill, calm: Process, door: Door, audit: Audit, seconds: float) -> None:
     calm.control(latency=0.2)
-    lines = requests(f"gone-{seconds:g}", 1_000, model=f"behind_door/tiny-{seconds:g}")
+    lines = requests(f"gone-{seconds:g}", 600, model=f"behind_door/tiny-{seconds:g}")
     id = mill.submit(lines)
     mill.await_done(id, 200)
     door.shut()
@@ -28,5 +28,5 @@ def test_the_provider_is_gone_for(mill: Mill, calm: Process, door: Door, audit: 
     finally:
         door.open()
     mill.await_rest(id)
-    assert audit(mill, id, lines).completed == 1_000
+    assert audit(mill, id, lines).completed == 600
     assert mill.rows("SELECT count(*) FROM scope WHERE paused_at IS NOT NULL") == [(0,)]
