@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from worker import windows
 
@@ -20,7 +20,16 @@ Metadata = Annotated[
 ]
 MaxCost = Annotated[float, Field(ge=0, le=LARGEST_COST, allow_inf_nan=False)]
 LineLimit = Annotated[int, Field(ge=1, le=INTEGER)]
+Priority = Annotated[int, Field(ge=-SMALLINT, lt=SMALLINT)]
 Identity = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
+
+
+def _meaningful(window: str) -> str:
+    windows.seconds(window)
+    return window
+
+
+Window = Annotated[str, Field(max_length=32), AfterValidator(_meaningful)]
 
 
 class _Request(BaseModel):
@@ -41,39 +50,54 @@ class BatchOptions(_Request):
     line_limit: LineLimit | None = None
     invalid_lines: Literal["fail", "report"] = "fail"
     identity: Identity | None = None
-    priority: Annotated[int, Field(ge=-SMALLINT, lt=SMALLINT)] = 0
+    priority: Priority = 0
 
 
 class BatchCreate(_Request):
     input_file_id: str
     endpoint: Endpoint
-    completion_window: Annotated[str, Field(max_length=32)]
+    completion_window: Window
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
     gristmill: BatchOptions | None = None
-
-    @field_validator("completion_window")
-    @classmethod
-    def _meaningful(cls, value: str) -> str:
-        windows.seconds(value)
-        return value
 
 
 class BatchCancel(_Request):
     """Nothing."""
 
 
-class BatchResume(_Request):
+class BatchLimits(_Request):
     """Limits that are not named stay."""
 
     max_cost: MaxCost | None = None
     allow_unknown_cost: bool = False
     line_limit: LineLimit | None = None
+
+
+class BatchResume(BatchLimits):
     retry_failed: bool = False
 
 
+class BatchExtend(_Request):
+    completion_window: Window
+
+
+class BatchChanges(_Request):
+    priority: Priority
+
+
+class BatchChange(_Request):
+    """What may change while a batch is there."""
+
+    gristmill: BatchChanges
+
+
 REQUEST_FIELDS = sorted(
-    {name for model in (BatchCreate, BatchOptions, BatchResume, ExpiresAfter) for name in model.model_fields}
+    {
+        name
+        for model in (BatchChanges, BatchCreate, BatchOptions, BatchResume, ExpiresAfter)
+        for name in model.model_fields
+    }
 )
 
 

@@ -19,6 +19,8 @@ COMMANDS = {
     "cancel": ("api.cli.batches:cancel", "Start no more calls of BATCH; keep what is done."),
     "pause": ("api.cli.batches:pause", "Start no more calls of BATCH until it is resumed."),
     "resume": ("api.cli.batches:resume", "Let a paused, held or capped BATCH go on."),
+    "retry": ("api.cli.batches:retry", "Run the lines of BATCH again that did not succeed."),
+    "extend": ("api.cli.batches:extend", "Give BATCH another time limit."),
     "serve": ("api.cli.serving:serve", "Serve the API, with everything it needs."),
     "worker": ("api.cli.serving:worker", "Run one more worker process."),
 }

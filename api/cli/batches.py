@@ -1,4 +1,4 @@
-"""``submit``, ``list``, ``cancel``, ``pause`` and ``resume``: one request each to a server that runs."""
+"""``submit``, ``list`` and the moves of a batch: one request each to a server that runs."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -90,11 +90,33 @@ def resume(batch: str, limit: int | None, max_cost: float | None, server: str | 
         _tell(client.resume(batch, **named))
 
 
+@click.command()
+@click.argument("batch")
+@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Start no call that would pass this sum.")
+@server_option
+def retry(batch: str, max_cost: float | None, server: str | None) -> None:
+    """Run the lines of BATCH again that did not succeed. What succeeded stays."""
+    with server_link.connect(server) as client:
+        _tell(client.retry(batch, **({} if max_cost is None else {"max_cost": max_cost})))
+
+
+@click.command()
+@click.argument("batch")
+@click.argument("window")
+@server_option
+def extend(batch: str, window: str, server: str | None) -> None:
+    """Give BATCH another time limit. WINDOW counts from now: 90m, 36h, 3d, or none."""
+    with server_link.connect(server) as client:
+        extended = client.extend(batch, window)
+    ends = extended.expires_at
+    click.echo(f"{extended.id} " + (f"expires at {_moment(ends)}" if ends else "does not expire"))
+
+
 def _row(batch: schemas.Batch) -> tuple[str, ...]:
     extension = batch.gristmill
     return (
         batch.id,
-        datetime.fromtimestamp(batch.created_at).strftime("%Y-%m-%d %H:%M"),
+        _moment(batch.created_at),
         _status(batch),
         f"{columns.count(progress.done(batch))}/{columns.count(batch.request_counts.total)}",
         columns.count(batch.request_counts.failed),
@@ -111,3 +133,7 @@ def _status(batch: schemas.Batch) -> str:
 
 def _tell(batch: schemas.Batch) -> None:
     click.echo(f"{batch.id} is {_status(batch)}")
+
+
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")

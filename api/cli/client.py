@@ -98,6 +98,14 @@ class Client:
         """Limits that are not named stay."""
         return self._batch("POST", f"/v1/batches/{id}/resume", json=limits)
 
+    def retry(self, id: str, **limits: Any) -> schemas.Batch:
+        """Limits that are not named stay."""
+        return self._batch("POST", f"/v1/batches/{id}/retry", json=limits)
+
+    def extend(self, id: str, window: str) -> schemas.Batch:
+        """``window`` counts from now."""
+        return self._batch("POST", f"/v1/batches/{id}/extend", json={"completion_window": window})
+
     def line_errors(self, id: str, *, limit: int) -> list[schemas.LineError]:
         answer = self._send("GET", f"/v1/batches/{id}/errors", params={"limit": limit})
         return schemas.LineErrors.model_validate(answer).data

@@ -2,24 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query
-from sqlmodel import Session
 
-from api import errors, faults, present, schemas
+from api import batch_answer, errors, faults, present, schemas
 from api.deps import CallerDep, ServicesDep
 from api.services import Services
 from worker import windows
-from worker.routes import RouteError
-from worker.store import batches, generations, progress, scopes
-from worker.store.batches import AtRest, Limits, NewBatch
-from worker.store.generations import GenerationError
-from worker.tables import Batch
-
-ERRORS_SHOWN, ERRORS_LISTED = 10_000, 100
-"""Faulty lines in one batch, and in each batch of a list; all of them are at /v1/batches/{id}/errors."""
+from worker.store import batches, progress
+from worker.store.batches import NewBatch
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -45,7 +37,7 @@ def create(
         raise errors.BadRequest(message, param="input_file_id", code="invalid_purpose") from None
     if is_new and row.number is not None:
         background.add_task(services.doorbell.ring_intake, row.number)
-    return _shown(services, row)
+    return batch_answer.shown(services, row)
 
 
 @router.get("", responses=schemas.error_responses(400))
@@ -64,7 +56,9 @@ def list_batches(
         number = cursor.number if cursor else None
         rows = batches.page(session, caller.owner, limit=limit + 1, after=number, identity=identity)
         page = rows[:limit]
-        found = progress.of(session, page, scopes_of=_scopes_of(services), errors=ERRORS_LISTED)
+        found = progress.of(
+            session, page, scopes_of=batch_answer.scopes_of(services), errors=batch_answer.ERRORS_LISTED
+        )
     return schemas.BatchList(
         data=[present.batch(row, found[row.number or 0]) for row in page],
         first_id=page[0].id if page else None,
@@ -77,7 +71,7 @@ def list_batches(
 def retrieve(batch_id: str, services: ServicesDep, caller: CallerDep) -> schemas.Batch:
     with services.database.read() as session:
         row = batches.get(session, caller.owner, batch_id)
-    return _shown(services, _found(row, batch_id))
+    return batch_answer.shown(services, batch_answer.found(row, batch_id))
 
 
 @router.get("/{batch_id}/errors", responses=schemas.error_responses(404))
@@ -86,75 +80,13 @@ def line_errors(
     services: ServicesDep,
     caller: CallerDep,
     after_line: Annotated[int, Query(ge=-1, le=schemas.INTEGER)] = -1,
-    limit: Annotated[int, Query(ge=1, le=ERRORS_SHOWN)] = 1_000,
+    limit: Annotated[int, Query(ge=1, le=batch_answer.ERRORS_SHOWN)] = 1_000,
 ) -> schemas.LineErrors:
     """Every faulty line of the input file, in order."""
     with services.database.read() as session:
-        row = _found(batches.get(session, caller.owner, batch_id), batch_id)
+        row = batch_answer.found(batches.get(session, caller.owner, batch_id), batch_id)
         found = progress.line_errors(session, row.number or 0, limit=limit, after=after_line)
     return present.line_errors(found)
-
-
-@router.post("/{batch_id}/cancel", responses=schemas.error_responses(404, 409))
-def cancel(
-    batch_id: str, services: ServicesDep, caller: CallerDep, body: schemas.BatchCancel | None = None
-) -> schemas.Batch:
-    """No further call starts; those in flight may end, and what they bring is kept."""
-    try:
-        row = services.database.write(lambda session: batches.request_cancel(session, caller.owner, batch_id))
-    except AtRest as rest:
-        raise errors.Conflict(f"Cannot cancel a batch with status '{rest.status}'.") from None
-    return _shown(services, _found(row, batch_id))
-
-
-@router.post("/{batch_id}/pause", responses=schemas.error_responses(404, 409))
-def pause(
-    batch_id: str, services: ServicesDep, caller: CallerDep, body: schemas.BatchCancel | None = None
-) -> schemas.Batch:
-    """No further call starts until the batch is resumed."""
-    try:
-        row = services.database.write(lambda session: batches.pause(session, caller.owner, batch_id))
-    except AtRest as rest:
-        raise errors.Conflict(f"Cannot pause a batch with status '{rest.status}'.") from None
-    return _shown(services, _found(row, batch_id))
-
-
-@router.post("/{batch_id}/resume", responses=schemas.error_responses(400, 404, 409))
-def resume(
-    batch_id: str, services: ServicesDep, caller: CallerDep, body: schemas.BatchResume | None = None
-) -> schemas.Batch:
-    """Let a paused, held or capped batch go on, with other limits if the body names some.
-
-    With ``retry_failed`` a batch at rest begins a new generation of the lines that did not succeed.
-    """
-    limits = _limits(body or schemas.BatchResume())
-    if body is not None and body.retry_failed:
-        _retry(services, caller.owner, batch_id)
-    try:
-        row = services.database.write(lambda session: batches.resume(session, caller.owner, batch_id, **limits))
-    except AtRest as rest:
-        raise errors.Conflict(f"Cannot resume a batch with status '{rest.status}'.") from None
-    found = _found(row, batch_id)
-    _probe_soon(services, found)
-    return _shown(services, found)
-
-
-def _probe_soon(services: Services, row: Batch) -> None:
-    """Whoever resumes has mended something: find out at once."""
-    scopes_of = _scopes_of(services)
-
-    def probe(session: Session) -> None:
-        routes = progress.routes(session, row)
-        scopes.probe_soon(session, {scope for route in routes for scope in scopes_of(route)})
-
-    services.database.write(probe)
-
-
-def _retry(services: Services, owner: str, id: str) -> None:
-    try:
-        generations.retry(services.database, owner, id, services.slice_jobs)
-    except GenerationError as error:
-        raise errors.Conflict(str(error)) from None
 
 
 def _new_batch(body: schemas.BatchCreate, owner: str, services: Services) -> NewBatch:
@@ -182,36 +114,3 @@ def _fingerprint(body: schemas.BatchCreate) -> str:
     """Equal bodies have equal fingerprints, whatever their spaces and the order of their keys."""
     said = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
-
-
-def _limits(body: schemas.BatchResume) -> Limits:
-    limits: Limits = {}
-    if "max_cost" in body.model_fields_set:
-        limits["max_cost"] = None if body.max_cost is None else present.picousd(body.max_cost)
-    if "allow_unknown_cost" in body.model_fields_set:
-        limits["allow_unknown_cost"] = body.allow_unknown_cost
-    if "line_limit" in body.model_fields_set:
-        limits["line_limit"] = body.line_limit
-    return limits
-
-
-def _found(row: Batch | None, id: str) -> Batch:
-    if row is None:
-        raise errors.NotFound(f"No batch found with id '{faults.shown(id)}'.")
-    return row
-
-
-def _shown(services: Services, row: Batch) -> schemas.Batch:
-    with services.database.read() as session:
-        found = progress.of(session, [row], scopes_of=_scopes_of(services), errors=ERRORS_SHOWN)
-    return present.batch(row, found[row.number or 0])
-
-
-def _scopes_of(services: Services) -> Callable[[str], Collection[str]]:
-    def scopes_of(route: str) -> Collection[str]:
-        try:
-            return {deployment.scope for deployment in services.routes.resolve(route).deployments}
-        except RouteError:
-            return ()
-
-    return scopes_of

@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
@@ -99,7 +100,7 @@ class Mill:
         total = 0 if batch["status"] in ("validating", "failed") else len(self._lines(batch))
         blocked = self.state["blocked"] or ("max_cost" if self._is_capped(batch) else None)
         cost = LINE_USD * batch["attempts"]
-        times = ("in_progress_at", "expires_at", "finalizing_at", "completed_at", "failed_at", "expired_at")
+        times = ("in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at")
         return {
             "id": batch["id"],
             "endpoint": batch["request"]["endpoint"],
@@ -112,6 +113,7 @@ class Mill:
             "error_file_id": None,
             "created_at": 0,
             **dict.fromkeys((*times, "cancelling_at", "cancelled_at")),
+            "expires_at": batch.get("expires_at"),
             "request_counts": {"total": total, "completed": results.count(True), "failed": results.count(False)},
             "usage": None,
             "metadata": batch["request"]["metadata"],
@@ -245,8 +247,12 @@ class Handler(BaseHTTPRequestHandler):
         return 404, _error("Invalid URL")
 
     def _act(self, batch: dict[str, Any], act: str, said: dict[str, Any]) -> tuple[int, Any]:
-        if batch["status"] in AT_REST and not said.get("retry_failed"):
+        if (batch["status"] in AT_REST) is not (act == "retry" or said.get("retry_failed", False)):
             return 409, _error(f"Cannot {act} a batch with status '{batch['status']}'.")
+        if act == "retry":
+            return 200, self.mill.resume(batch, {**said, "retry_failed": True})
+        if act == "extend":
+            batch["expires_at"] = None if said["completion_window"] == "none" else int(time.time()) + 60
         if act == "resume":
             return 200, self.mill.resume(batch, said)
         if act == "pause":

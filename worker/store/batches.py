@@ -1,9 +1,10 @@
-"""Batches as their owner sees them: create, find, cancel, pause, resume. Intake and the engine move them on.
+"""Batches as their owner sees them: create, find, cancel, pause, resume, extend. Intake and the engine move them on.
 
 BatchError
  ├ InputFileMissing
  ├ WrongPurpose
- └ AtRest
+ ├ AtRest
+ └ Expired
 """
 
 from dataclasses import dataclass, field
@@ -39,6 +40,10 @@ class AtRest(BatchError):
     def __init__(self, status: str) -> None:
         super().__init__(status)
         self.status = status
+
+
+class Expired(BatchError):
+    """The batch's window has passed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,6 +185,34 @@ def resume(session: Session, owner: str, id: str, **limits: Unpack[Limits]) -> B
         .values(paused_at=None, alike=-1, alike_code=None)
     )
     session.connection().execute(release)
+    return batch
+
+
+def extend(session: Session, owner: str, id: str, window: str, seconds: float | None) -> Batch | None:
+    """Give the batch another window from now on; None for no end. Raises AtRest or Expired."""
+    batch = lock(session, owner, id)
+    if batch is None:
+        return None
+    if batch.status == BatchStatus.EXPIRED or batch.stop == Stop.EXPIRE:
+        raise Expired
+    if batch.stop is not None:
+        raise AtRest(batch.status)
+    _refuse_at_rest(batch)
+    now = _now(session)
+    batch.completion_window, batch.window_seconds = window, seconds
+    batch.expires_at = None if seconds is None else now + seconds
+    batch.blocked_since = None if batch.blocked_since is None else now  # what was before does not move the new end
+    _ring(batch, now)
+    session.flush()
+    return batch
+
+
+def prioritize(session: Session, owner: str, id: str, priority: int) -> Batch | None:
+    """Batches with more go first."""
+    batch = lock(session, owner, id)
+    if batch is not None:
+        batch.priority = priority
+        session.flush()
     return batch
 
 

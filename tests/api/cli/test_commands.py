@@ -7,7 +7,7 @@ import click
 import pytest
 
 from api import cli
-from tests.api.cli.conftest import Gristmill
+from tests.api.cli.conftest import Gristmill, write_requests
 from tests.fakes.mill import Mill
 
 Server = tuple[str, Mill]
@@ -45,7 +45,9 @@ def test_the_overview_says_what_each_command_says_itself():
         assert command is not None and (command.help or "").startswith(said.rstrip("."))
 
 
-@pytest.mark.parametrize("command", ["run", "submit", "watch", "results", "list", "cancel", "pause", "resume"])
+@pytest.mark.parametrize(
+    "command", ["run", "submit", "watch", "results", "list", "cancel", "pause", "resume", "retry", "extend"]
+)
 def test_every_command_explains_itself(gristmill: Gristmill, command: str):
     done = gristmill(command, "--help")
     assert done.status == 0
@@ -81,6 +83,24 @@ def test_a_held_batch_waits_for_resume(gristmill: Gristmill, server: Server, req
     assert gristmill("watch", batch, "--server", url).status == 3
     assert len(mill.state["calls"]) == 5
     assert gristmill("pause", batch, "--server", url).out == "batch_1 is paused\n"
+
+
+def test_failed_lines_are_retried(gristmill: Gristmill, server: Server, tmp_path: Path):
+    url, mill = server
+    requests = write_requests(tmp_path / "some_bad.jsonl", ["good", "bad"])
+    batch = gristmill("submit", requests, "--server", url).out.strip()
+    assert gristmill("retry", batch, "--server", url).status == 2
+    assert gristmill("watch", batch, "--server", url).status == 1
+    assert gristmill("retry", batch, "--max-cost", "3", "--server", url).out == "batch_1 is in_progress\n"
+    assert gristmill("watch", batch, "--server", url).status == 1
+    assert mill.state["calls"] == ["good", "bad", "bad"]
+
+
+def test_a_window_is_extended(gristmill: Gristmill, server: Server, requests: Path):
+    url, _ = server
+    batch = gristmill("submit", requests, "--server", url).out.strip()
+    assert gristmill("extend", batch, "3d", "--server", url).out.startswith("batch_1 expires at 20")
+    assert gristmill("extend", batch, "none", "--server", url).out == "batch_1 does not expire\n"
 
 
 def test_an_unknown_batch_is_named(gristmill: Gristmill, server: Server):

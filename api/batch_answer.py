@@ -1,0 +1,44 @@
+"""A batch as its owner is answered: found or 404, with its progress."""
+
+from collections.abc import Callable, Collection
+
+from sqlmodel import Session
+
+from api import errors, faults, present, schemas
+from api.services import Services
+from worker.routes import RouteError
+from worker.store import progress
+from worker.tables import Batch
+
+ERRORS_SHOWN, ERRORS_LISTED = 10_000, 100
+"""Faulty lines in one batch, and in each batch of a list; all of them are at /v1/batches/{id}/errors."""
+
+
+def found(row: Batch | None, id: str) -> Batch:
+    """Raises NotFound."""
+    if row is None:
+        raise errors.NotFound(f"No batch found with id '{faults.shown(id)}'.")
+    return row
+
+
+def shown(services: Services, row: Batch) -> schemas.Batch:
+    with services.database.read() as session:
+        return shown_in(session, services, row)
+
+
+def shown_in(session: Session, services: Services, row: Batch, *, errors: int = ERRORS_SHOWN) -> schemas.Batch:
+    """``shown`` of what a transaction under way has made of the batch."""
+    known = progress.of(session, [row], scopes_of=scopes_of(services), errors=errors)
+    return present.batch(row, known[row.number or 0])
+
+
+def scopes_of(services: Services) -> Callable[[str], Collection[str]]:
+    """Whose quota a route may spend; nothing for one that leads nowhere any more."""
+
+    def scopes(route: str) -> Collection[str]:
+        try:
+            return {deployment.scope for deployment in services.routes.resolve(route).deployments}
+        except RouteError:
+            return ()
+
+    return scopes
