@@ -23,7 +23,18 @@ def is_dead(owner: str) -> bool:
     boot, namespace, pid, started = owner.split("/")
     if (boot, namespace) != (_boot(), _namespace()):
         return False
-    return _started(int(pid)) != started
+    return _started(int(pid)) != started and not _is_hidden(int(pid))
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether it lives, but as another user's, of whom a hardened /proc shows nothing."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not os.access(PROC / str(pid) / "stat", os.R_OK)
+    except OSError:
+        return False
+    return False
 
 
 def _boot() -> str:
@@ -53,6 +64,6 @@ def _started_since_boot(pid: int) -> str:
     """In the kernel's ticks: a start time of the day would move whenever somebody sets the clock."""
     try:
         facts = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return GONE
     return GONE if facts[STATE] in "ZX" else facts[START]

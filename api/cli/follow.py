@@ -14,7 +14,7 @@ QUICK_SECONDS = 5.0
 """A small batch is over in this time; a long one need not be asked so often."""
 SETTLE_SECONDS = 3.0
 """What only a person can lift must stand this long, for a block is seen a moment before the last answers are."""
-LIFTED_BY_PEOPLE = frozenset({"max_cost", "failing_alike"})
+LIFTED_BY_PEOPLE = frozenset({"max_cost", "failing_alike", "unknown_cost"})
 
 
 class Ending(enum.Enum):

@@ -19,6 +19,8 @@ from worker.store.intake import BadLine, Chunk, NewJob, Overtaken
 
 CHUNK_LINES = 2_000
 CHUNK_BYTES = 4 << 20
+ONE_LINE = 16 << 10
+"""Bytes of a read that wants one line."""
 OPENAI_LINES = 50_000
 MESSAGE_LENGTH = 1_000
 
@@ -177,7 +179,7 @@ class _Building:
 
 def _reread(blob: Blob) -> Callable[[int], str]:
     def custom_id(offset: int) -> str:
-        raw = next(iter(reader.read(blob, line=0, offset=offset)))
+        raw = next(iter(reader.read(blob, line=0, offset=offset, chunk=ONE_LINE)))
         return parse(raw.bytes or b"").custom_id
 
     return custom_id

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.blobs import Blob
+from worker.blobs import CHUNK, Blob
 
 BOM = b"\xef\xbb\xbf"
 LONGEST = 64 << 20
@@ -20,12 +20,12 @@ class RawLine:
     bytes: bytes | None
 
 
-def read(blob: Blob, *, line: int, offset: int) -> Iterator[RawLine]:
+def read(blob: Blob, *, line: int, offset: int, chunk: int = CHUNK) -> Iterator[RawLine]:
     """Lines after number ``line``, which ended at ``offset``. The last one may lack its newline."""
     pending = bytearray()
     begin = offset
     lost = False
-    for data in blob.chunks(offset=offset):
+    for data in blob.chunks(offset=offset, size=chunk):
         position = 0
         while (newline := data.find(b"\n", position)) >= 0:
             pending += data[position:newline]
