@@ -250,6 +250,47 @@ class Batch(BaseModel):
     gristmill: BatchProgress
 
 
+class Attempt(BaseModel):
+    """One provider call. ``started_at`` is by its worker's clock; None is unknown."""
+
+    started_at: float
+    seconds: float
+    generation: int
+    deployment: str
+    outcome: str
+    status_code: int | None
+    error_code: str | None
+    request_id: str | None
+    model: str | None
+    input_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: float | None
+
+
+class Job(BaseModel):
+    """One line. ``attempts`` are the newest of ``attempts_total``, of all generations, the latest last."""
+
+    object: Literal["batch.job"] = "batch.job"
+    line: int
+    custom_id: str | None
+    url: str
+    model: str | None
+    status: str
+    generation: int
+    error_code: str | None
+    attempts_total: int
+    attempts: list[Attempt]
+
+
+class JobList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Job]
+    last_line: int | None
+    has_more: bool
+
+
 class Model(BaseModel):
     id: str
     object: Literal["model"] = "model"

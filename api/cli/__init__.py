@@ -15,6 +15,7 @@ COMMANDS = {
     "submit": ("api.cli.batches:submit", "Hand FILE to a server and print the id of its batch."),
     "watch": ("api.cli.watch:watch", "Show how BATCH goes until it ends."),
     "results": ("api.cli.results:results", "Print the answers of BATCH, or write them to a file."),
+    "jobs": ("api.cli.jobs:jobs", "Show the lines of BATCH, and what was tried for each."),
     "list": ("api.cli.batches:list_batches", "Show the newest batches."),
     "cancel": ("api.cli.batches:cancel", "Start no more calls of BATCH; keep what is done."),
     "pause": ("api.cli.batches:pause", "Start no more calls of BATCH until it is resumed."),

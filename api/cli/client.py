@@ -110,6 +110,16 @@ class Client:
         answer = self._send("GET", f"/v1/batches/{id}/errors", params={"limit": limit})
         return schemas.LineErrors.model_validate(answer).data
 
+    def jobs(self, id: str, *, status: str | None, after: int) -> Iterator[schemas.Job]:
+        """In input order, a page in memory at a time."""
+        params: dict[str, Any] = {} if status is None else {"status": status}
+        more = True
+        while more:
+            answer = self._send("GET", f"/v1/batches/{id}/jobs", params={**params, "after": after})
+            page = schemas.JobList.model_validate(answer)
+            yield from page.data
+            more, after = page.has_more, page.last_line or after
+
     @contextmanager
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
         """Whole lines in input order; no lines if there is no such file."""

@@ -86,6 +86,23 @@ class Mill:
         batch["paused"] = False
         return self.shown(batch)
 
+    def jobs(self, batch: dict[str, Any], query: dict[str, list[str]]) -> dict[str, Any]:
+        after, status = int(query["after"][0]), query.get("status", [None])[0]
+        attempt = {
+            **dict.fromkeys(("status_code", "error_code", "request_id", "model", "cached_tokens", "reasoning_tokens")),
+            **{"started_at": 0, "seconds": 0.5, "generation": 1, "deployment": "m", "outcome": "failed"},
+            **{"input_tokens": 1, "output_tokens": 2, "cost_usd": LINE_USD},
+        }
+        job = {"url": "/v1/x", "model": "m", "generation": 1, "attempts_total": 1, "attempts": [attempt]}
+        data = [
+            {**job, "line": line, "custom_id": name, "status": stands, "error_code": None if good else "bad"}
+            for line, name in enumerate(self._ids(batch), 1)
+            for good in (batch["results"].get(name),)
+            for stands in ("pending" if good is None else "succeeded" if good else "failed",)
+            if line > after and status in (None, stands)
+        ]
+        return {"data": data[:1], "last_line": data[0]["line"] if data else None, "has_more": len(data) > 1}
+
     def content(self, file: str) -> str | None:
         batch = self.state["batches"].get(file.split("-")[1])
         if batch is None:
@@ -240,6 +257,8 @@ class Handler(BaseHTTPRequestHandler):
                 return 200, {"data": data, "first_id": None, "last_id": None, "has_more": False}
             case [_, "v1", "batches", id, *_] if id not in batches:
                 return 404, _error(f"No batch found with id '{id}'.")
+            case ["GET", "v1", "batches", id, "jobs"]:
+                return 200, mill.jobs(batches[id], query)
             case ["GET", "v1", "batches", id]:
                 return 200, mill.look(batches[id])
             case ["POST", "v1", "batches", id, act]:

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_the_overview_says_what_each_command_says_itself():
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "submit", "watch", "results", "list", "cancel", "pause", "resume", "retry", "extend"]
+    "command", ["run", "submit", "watch", "results", "list", "cancel", "pause", "resume", "retry", "extend", "jobs"]
 )
 def test_every_command_explains_itself(gristmill: Gristmill, command: str):
     done = gristmill(command, "--help")
@@ -101,6 +102,22 @@ def test_a_window_is_extended(gristmill: Gristmill, server: Server, requests: Pa
     batch = gristmill("submit", requests, "--server", url).out.strip()
     assert gristmill("extend", batch, "3d", "--server", url).out.startswith("batch_1 expires at 20")
     assert gristmill("extend", batch, "none", "--server", url).out == "batch_1 does not expire\n"
+
+
+def test_failed_lines_are_listed_with_their_attempts(gristmill: Gristmill, server: Server, tmp_path: Path):
+    url, _ = server
+    requests = write_requests(tmp_path / "some_bad.jsonl", ["good", "bad-1", "fine", "bad-2", "bad-3"])
+    batch = gristmill("submit", requests, "--server", url).out.strip()
+    gristmill("watch", batch, "--server", url)
+    done = gristmill("jobs", batch, "--status", "failed", "--limit", "2", "--server", url)
+    assert [line.split() for line in done.out.splitlines()[1:]] == [
+        ["2", "bad-1", "m", "failed", "bad", "1", "0.5", "3", "$0.01"],
+        ["4", "bad-2", "m", "failed", "bad", "1", "0.5", "3", "$0.01"],
+    ]
+    assert done.err == "There are more: --after 4\n"
+    rest = gristmill("jobs", batch, "--status", "failed", "--after", "4", "--json", "--server", url)
+    assert [json.loads(line)["custom_id"] for line in rest.out.splitlines()] == ["bad-3"]
+    assert gristmill("jobs", batch, "--status", "expired", "--server", url).err == "no expired line in batch_1\n"
 
 
 def test_an_unknown_batch_is_named(gristmill: Gristmill, server: Server):

@@ -1,0 +1,72 @@
+"""/v1/batches/{id}/jobs: the lines of a batch one by one."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+
+from api import batch_answer, present, schemas
+from api.deps import CallerDep, ServicesDep
+from worker import tables
+from worker.states import JobState
+from worker.store import batches, lines
+from worker.store.lines import Line
+
+NANO = 10**9
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+
+@router.get("/{batch_id}/jobs", responses=schemas.error_responses(400, 404))
+def list_jobs(
+    batch_id: str,
+    services: ServicesDep,
+    caller: CallerDep,
+    status: Literal["pending", "succeeded", "failed", "expired", "cancelled"] | None = None,
+    after: Annotated[int, Query(ge=0, le=schemas.INTEGER)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> schemas.JobList:
+    """In input order, each line with its newest attempts. ``after`` is the line after which the page begins."""
+    state = None if status is None else JobState[status.upper()]
+    with services.database.read() as session:
+        batch = batch_answer.found(batches.get(session, caller.owner, batch_id), batch_id)
+        found = lines.page(session, batch.number or 0, state=state, after=after, limit=limit + 1)
+    shown = found[:limit]
+    return schemas.JobList(
+        data=[_job(line) for line in shown],
+        last_line=tables.job_line(shown[-1].job.id) if shown else None,
+        has_more=len(found) > limit,
+    )
+
+
+def _job(line: Line) -> schemas.Job:
+    job = line.job
+    return schemas.Job(
+        line=tables.job_line(job.id),
+        custom_id=job.custom_id,
+        url=f"/v1/{job.endpoint}",
+        model=job.route,
+        status=JobState(job.state).name.lower(),
+        generation=job.generation,
+        error_code=job.error_code,
+        attempts_total=line.tried,
+        attempts=[_attempt(attempt) for attempt in line.attempts],
+    )
+
+
+def _attempt(row: Any) -> schemas.Attempt:
+    return schemas.Attempt(
+        started_at=row.id / NANO,
+        seconds=row.seconds,
+        generation=row.generation,
+        deployment=row.deployment,
+        outcome=row.outcome,
+        status_code=row.status_code,
+        error_code=row.error_code,
+        request_id=row.request_id,
+        model=row.model,
+        input_tokens=row.input_tokens,
+        cached_tokens=row.cached_tokens,
+        output_tokens=row.output_tokens,
+        reasoning_tokens=row.reasoning_tokens,
+        cost_usd=None if row.cost is None else present.usd(row.cost),
+    )
