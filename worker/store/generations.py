@@ -163,6 +163,7 @@ def _regroup(session: Session, batch: Batch, route: str, jobs: Sequence[Any], mo
                 attempts=0,
                 not_before=None,
                 error_code=None,
+                answered_by=None,
             )
         )
 

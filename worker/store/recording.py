@@ -65,7 +65,7 @@ class _Book:
         self.result_rows: dict[tuple[int, int], tuple[Any, ...]] = {}
         self.replaced: list[tuple[int, int]] = []
         self.superseded: list[tuple[int, int, int]] = []
-        self.changed_jobs: dict[int, tuple[rows.JobRow, str | None]] = {}
+        self.changed_jobs: dict[int, tuple[rows.JobRow, Ended]] = {}
         self.touched_tallies: set[tuple[int, str]] = set()
 
     def known_attempts(self, ends: Sequence[Ended]) -> frozenset[tuple[int, int]]:
@@ -122,8 +122,11 @@ class _Book:
         executemany(self.connection, rows.INSERT_RESULT, list(self.result_rows.values()))
         executemany(
             self.connection,
-            "UPDATE job SET state = ?, generation = ?, error_code = ? WHERE id = ?",
-            [(job.state, job.generation, code, job.id) for job, code in self.changed_jobs.values()],
+            "UPDATE job SET state = ?, generation = ?, error_code = ?, answered_by = ? WHERE id = ?",
+            [
+                (job.state, job.generation, end.error_code, end.attempt, job.id)
+                for job, end in self.changed_jobs.values()
+            ],
         )
         for slice in self.slices.values():
             if slice.open == 0:
@@ -191,7 +194,7 @@ class _Book:
         row = (job.id, job.generation, end.owner, batch.number, batch.seq, end.kind, end.line)
         self.result_rows[(job.id, job.generation)] = row
         job.state = JobState.SUCCEEDED if succeeded else JobState.FAILED
-        self.changed_jobs[job.id] = (job, end.error_code)
+        self.changed_jobs[job.id] = (job, end)
         _note_ending(tally, end)
         _note_alike(tally, end, self.now)
 

@@ -69,3 +69,5 @@ class Job(SQLModel, table=True):
     """Failures that count against ``max_retries``."""
     not_before: float | None = None
     error_code: str | None = None
+    answered_by: int | None = Field(default=None, sa_type=BigInteger)
+    """The attempt that gave the current result; None if no call did."""
