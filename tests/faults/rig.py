@@ -137,8 +137,13 @@ class Mill:
         _end(self._helpers)
         self._helpers = []
 
-    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
-        os.kill(pid, number)
+    def kill(self, pid: int) -> None:
+        """kill -9; returns when it is dead."""
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not lives(pid))
+
+    def terminate(self, pid: int) -> None:
+        os.kill(pid, signal.SIGTERM)
 
     def kill_everything(self) -> None:
         """kill -9 of the server, its workers and Valkey; what is left is the home."""

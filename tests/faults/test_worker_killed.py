@@ -31,7 +31,7 @@ def test_three_kills_of_the_worker_and_an_emptied_broker(mortal: Mill, calm: Pro
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_kill_every_five_seconds(mortal: Mill, calm: Process, audit: Audit) -> None:
-    calm.control(latency=0.03)
+    calm.control(latency=0.3)
     lines = requests("often", 20_000)
     id = mortal.submit(lines)
     names, kills = count(1), 0

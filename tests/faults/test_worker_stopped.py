@@ -1,7 +1,5 @@
 """SIGTERM of the provider worker: it drains, spends no attempt, and repeats only what it had to abandon."""
 
-import signal
-
 from providers.simulator.process import Process
 from tests.faults.auditor import Audit
 from tests.faults.rig import DRAIN_SECONDS, MOST_IN_FLIGHT, Mill, lives, requests
@@ -36,5 +34,5 @@ def test_calls_that_end_within_the_grace_are_not_repeated(mortal: Mill, calm: Pr
 def _terminate(mill: Mill) -> None:
     """It must be gone five seconds after its grace at the latest."""
     pid = mill.worker()
-    mill.kill(pid, signal.SIGTERM)
+    mill.terminate(pid)
     until(lambda: not lives(pid), DRAIN_SECONDS + 5)
