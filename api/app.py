@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from api import errors
 from api.guard import Guard
 from api.request_ids import RequestIds
-from api.routes import batch_jobs, batch_moves, batches, files, health, models
+from api.routes import batch_events, batch_jobs, batch_moves, batches, files, health, models
 from api.services import Services
 
 DESCRIPTION = """The OpenAI Batch API, self-hosted, for every provider: the OpenAI SDK with this address + /v1.
@@ -20,7 +20,7 @@ def create_app(services: Services, *, version: str = "0") -> FastAPI:
     app = FastAPI(title="Gristmill", version=version, description=DESCRIPTION, redirect_slashes=False, redoc_url=None)
     app.state.services = services
     errors.install(app)
-    for room in (files, batches, batch_jobs, batch_moves, models, health):
+    for room in (files, batches, batch_events, batch_jobs, batch_moves, models, health):
         app.include_router(room.router)
     app.add_middleware(Guard)
     app.add_middleware(RequestIds)
@@ -29,11 +29,12 @@ def create_app(services: Services, *, version: str = "0") -> FastAPI:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's own 422 is never sent."""
+    """FastAPI's own 422 is never sent; ours has the shape of all errors."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         for path in document["paths"].values():
             for operation in path.values():
-                operation["responses"].pop("422", None)
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
         app.openapi_schema = document
     return app.openapi_schema

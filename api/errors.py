@@ -9,6 +9,7 @@ ApiError
  ├ Conflict
  ├ PayloadTooLarge
  ├ UnsupportedMediaType
+ ├ KeyReused
  ├ ServerFault
  ├ StorageFull
  └ Unavailable
@@ -79,6 +80,12 @@ class PayloadTooLarge(ApiError):
 
 class UnsupportedMediaType(ApiError):
     status = 415
+
+
+class KeyReused(ApiError):
+    status = 422
+    type = "idempotency_error"
+    headers = SHOULD_NOT_RETRY
 
 
 class ServerFault(ApiError):

@@ -90,7 +90,7 @@ def serve(host: str, port: int) -> None:
     with listener, _home(settings) as place, _children(settings, place) as grown:
         wiring = wire(grown)
         broker = celery_app.make_app(grown)
-        server = _Server(_uvicorn_config(services(wiring, broker)))
+        server = _Server(_uvicorn_config(services(wiring, broker, stop)))
         _tell(wiring)
         with _announced(place, listener):
             stop.call(server)
@@ -116,7 +116,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def services(wiring: Wiring, broker: Celery) -> Services:
+def services(wiring: Wiring, broker: Celery, stop: "_Stop") -> Services:
     return Services(
         database=wiring.database,
         blobs=wiring.blobs,
@@ -127,6 +127,7 @@ def services(wiring: Wiring, broker: Celery) -> Services:
         day_window_seconds=wiring.settings.day_window_seconds,
         lease_seconds=wiring.settings.lease_seconds,
         openai_limits=wiring.config.limits == "openai",
+        is_stopping=lambda: stop.was_called,
     )
 
 
@@ -215,6 +216,10 @@ class _Stop:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._receive)
+
+    @property
+    def was_called(self) -> bool:
+        return self._count > 0
 
     def call(self, server: uvicorn.Server) -> None:
         self._server = server

@@ -31,3 +31,5 @@ class Services:
     openai_limits: bool = False
     stall_seconds: float = 60.0
     """An upload that brings no byte for so long is given up."""
+    is_stopping: Callable[[], bool] = lambda: False
+    """Whatever streams without an end ends now."""

@@ -4,9 +4,10 @@ import hashlib
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Header, Query
+from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
+from sqlmodel import Session
 
-from api import batch_answer, errors, faults, present, schemas
+from api import batch_answer, errors, faults, idempotency, present, schemas
 from api.deps import CallerDep, ServicesDep
 from api.services import Services
 from worker import windows
@@ -16,28 +17,40 @@ from worker.store.batches import NewBatch
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 
-@router.post("", responses=schemas.error_responses(400))
+@router.post("", response_model=schemas.Batch, responses=schemas.error_responses(400, 422))
 def create(
     body: schemas.BatchCreate,
     services: ServicesDep,
     caller: CallerDep,
     background: BackgroundTasks,
+    said: idempotency.SaidDep,
     x_stainless_retry_count: Annotated[str, Header()] = "0",
-) -> schemas.Batch:
-    """Start a batch. Sent again within ten minutes by an SDK that lost the answer, it returns the first one."""
+) -> Response:
+    """Start a batch. Sent again with the same Idempotency-Key, it answers with the first one.
+
+    Without a key that happens within ten minutes, and to an SDK which says that it lost the answer.
+    """
     new = _new_batch(body, caller.owner, services)
-    resent = x_stainless_retry_count.isdecimal() and int(x_stainless_retry_count[:9]) >= 1
+    keyed = said(f"/v1/batches {new.fingerprint}")
+    resent = keyed is None and x_stainless_retry_count.isdecimal() and int(x_stainless_retry_count[:9]) >= 1
+    begun: list[int] = []
+
+    def execute(session: Session) -> schemas.Batch:
+        row, is_new = batches.create(session, new, resent=resent)
+        begun[:] = [row.number] if is_new and row.number is not None else []
+        return batch_answer.shown_in(session, services, row)
+
     try:
-        row, is_new = services.database.write(lambda session: batches.create(session, new, resent=resent))
+        answer = idempotency.create(services.database, keyed, execute)
     except batches.InputFileMissing:
         message = f"No such File object: {faults.shown(body.input_file_id)}"
         raise errors.BadRequest(message, param="input_file_id", code="file_not_found") from None
     except batches.WrongPurpose:
         message = "The input file must have been uploaded with purpose 'batch'."
         raise errors.BadRequest(message, param="input_file_id", code="invalid_purpose") from None
-    if is_new and row.number is not None:
-        background.add_task(services.doorbell.ring_intake, row.number)
-    return batch_answer.shown(services, row)
+    for number in begun:
+        background.add_task(services.doorbell.ring_intake, number)
+    return idempotency.response(answer)
 
 
 @router.get("", responses=schemas.error_responses(400))

@@ -1,14 +1,17 @@
 """/v1/files."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
+from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from api import errors, faults, present, schemas, uploads
+from api import errors, faults, idempotency, present, schemas, uploads
 from api.deps import CallerDep, ServicesDep
 from api.services import Services
 from worker import erasure, output_files
@@ -46,13 +49,21 @@ UPLOAD: dict[str, Any] = {
 }
 
 
-@router.post("", openapi_extra=UPLOAD, responses=schemas.error_responses(400, 408, 413, 415, 507))
-async def upload(request: Request, services: ServicesDep, caller: CallerDep) -> schemas.File:
-    """Stored as it is; its lines are checked when a batch is made of it."""
+@router.post(
+    "",
+    openapi_extra=UPLOAD,
+    response_model=schemas.File,
+    responses=schemas.error_responses(400, 408, 413, 415, 422, 507),
+)
+async def upload(request: Request, services: ServicesDep, caller: CallerDep, said: idempotency.SaidDep) -> Response:
+    """Stored as it is; its lines are checked when a batch is made of it.
+
+    Sent again with the same Idempotency-Key and the same bytes, it answers with the first file.
+    """
     uploaded = await uploads.receive(
         request, services.blobs, openai_limits=services.openai_limits, stall_seconds=services.stall_seconds
     )
-    return await run_in_threadpool(_add, services, caller.owner, uploaded)
+    return await run_in_threadpool(_add, services, caller.owner, uploaded, said)
 
 
 @router.get("", responses=schemas.error_responses(400))
@@ -153,9 +164,11 @@ def _blob_chunks(blob: Blob) -> Iterator[bytes]:
         yield from blob.chunks()
 
 
-def _add(services: Services, owner: str, uploaded: uploads.Uploaded) -> schemas.File:
-    file = services.database.write(
-        lambda session: files.add(
+def _add(services: Services, owner: str, uploaded: uploads.Uploaded, said: idempotency.Fingerprint) -> Response:
+    """The bytes of an upload that was sent twice go at once."""
+
+    def execute(session: Session) -> schemas.File:
+        file = files.add(
             session,
             id=uploaded.id,
             owner=owner,
@@ -165,8 +178,22 @@ def _add(services: Services, owner: str, uploaded: uploads.Uploaded) -> schemas.
             sha256=uploaded.sha256,
             expires_after=uploaded.expires_after,
         )
-    )
-    return present.file(listing.upload_entry(file))
+        return present.file(listing.upload_entry(file))
+
+    try:
+        answer = idempotency.create(services.database, said(_fingerprint(uploaded)), execute)
+    except errors.KeyReused:
+        services.blobs.remove(uploaded.id)
+        raise
+    if not answer.is_new:
+        services.blobs.remove(uploaded.id)
+    return idempotency.response(answer)
+
+
+def _fingerprint(uploaded: uploads.Uploaded) -> str:
+    """Of what the form said, whatever its boundary and order."""
+    said = (uploaded.purpose, uploaded.filename, uploaded.expires_after, uploaded.size, uploaded.sha256)
+    return f"/v1/files {hashlib.sha256(json.dumps(said).encode()).hexdigest()}"
 
 
 def _entry(services: Services, owner: str, id: str) -> Entry | None:

@@ -15,7 +15,7 @@ from worker.control.reaper import Reaper
 from worker.database import Database, DatabaseAway
 from worker.doorbell import Doorbell
 from worker.settings import Settings
-from worker.store import processes
+from worker.store import idempotency, processes
 
 log = logging.getLogger("gristmill.control")
 
@@ -52,6 +52,7 @@ class Leader:
             _Chore(self._dispatcher.merge_small, 2.0),
             _Chore(partial(erasure.erase, database, blobs), 10.0),
             _Chore(partial(erasure.sweep, database, blobs), 600.0),
+            _Chore(partial(idempotency.sweep, database), 600.0),
         ]
         self._beat = _Chore(self._beat_heart, settings.heartbeat_seconds)
 

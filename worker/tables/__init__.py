@@ -11,6 +11,7 @@ from sqlmodel import SQLModel
 from worker.tables.batches import Batch, Tally
 from worker.tables.events import Event
 from worker.tables.files import File
+from worker.tables.idempotency import Idempotency
 from worker.tables.jobs import Job, Slice
 from worker.tables.keys import LINE_BITS, job_batch, job_id, job_line
 from worker.tables.operations import Leadership, Process, Scope
@@ -20,6 +21,7 @@ __all__ = [
     "ATTEMPT",
     "BATCH",
     "FILE",
+    "IDEMPOTENCY",
     "JOB",
     "LEADERSHIP",
     "LINE_BITS",
@@ -32,6 +34,7 @@ __all__ = [
     "Batch",
     "Event",
     "File",
+    "Idempotency",
     "Job",
     "Leadership",
     "LineError",
@@ -53,4 +56,5 @@ def _core(model: type[SQLModel]) -> Table:
 BATCH, TALLY, SLICE, JOB = _core(Batch), _core(Tally), _core(Slice), _core(Job)
 ATTEMPT, RESULT, FILE, SCOPE = _core(Attempt), _core(Result), _core(File), _core(Scope)
 PROCESS, LEADERSHIP = _core(Process), _core(Leadership)
+IDEMPOTENCY = _core(Idempotency)
 """The same tables for statements of SQLAlchemy Core, which the hot paths use."""
