@@ -8,6 +8,7 @@ from sqlmodel import Session
 
 from worker import clock, tables
 from worker.states import BatchStatus, JobState, SliceState
+from worker.store import slices
 from worker.store.slices import lock_batches, locked
 from worker.tables import BATCH, JOB, SLICE, TALLY
 
@@ -108,23 +109,15 @@ def merge(session: Session, batch: int, ids: Sequence[int]) -> None:
     old = [row.id for row in rows]
     mine = and_(JOB.c.slice.in_(old), JOB.c.state == JobState.PENDING)
     first_job = connection.execute(select(func.min(JOB.c.id)).where(mine)).scalar_one()
-    values = {
-        "owner": rows[0].owner,
-        "batch": batch,
-        "generation": rows[0].generation,
-        "route": rows[0].route,
-        "state": SliceState.READY,
-        "first_line": tables.job_line(first_job),
-        "jobs": sum(row.open for row in rows),
-        "open": sum(row.open for row in rows),
-        "tokens": sum(row.tokens * row.open // max(1, row.jobs) for row in rows),
-        "epoch": 0,
-        "published": 0,
-        "started": "",
-        "reserved": 0,
-        "crashes": 0,
-        "alone": False,
-    }
+    values = slices.fresh(
+        owner=rows[0].owner,
+        batch=batch,
+        generation=rows[0].generation,
+        route=rows[0].route,
+        first_line=tables.job_line(first_job),
+        jobs=sum(row.open for row in rows),
+        tokens=sum(row.tokens * row.open // max(1, row.jobs) for row in rows),
+    )
     new = connection.execute(insert(SLICE).values(values).returning(SLICE.c.id)).scalar_one()
     connection.execute(update(JOB).where(mine).values(slice=new))
     connection.execute(update(SLICE).where(SLICE.c.id.in_(old)).values(state=SliceState.DONE, open=0))

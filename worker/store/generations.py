@@ -16,8 +16,8 @@ from sqlmodel import Session
 
 from worker import clock, states, tables
 from worker.database import Database
-from worker.states import BatchStatus, JobState, SliceState
-from worker.store import batches, files
+from worker.states import BatchStatus, JobState
+from worker.store import batches, files, slices
 from worker.tables import BATCH, JOB, RESULT, SLICE, TALLY, Batch
 
 MOST_JOBS = 500
@@ -135,23 +135,15 @@ def _regroup(session: Session, batch: Batch, route: str, jobs: Sequence[Any], mo
     connection = session.connection()
     for start in range(0, len(jobs), most):
         some = jobs[start : start + most]
-        row = {
-            "owner": batch.owner,
-            "batch": batch.number,
-            "generation": batch.generation,
-            "route": route,
-            "state": SliceState.READY,
-            "first_line": tables.job_line(some[0].id),
-            "jobs": len(some),
-            "open": len(some),
-            "tokens": sum(job.input_tokens + job.output_tokens for job in some),
-            "epoch": 0,
-            "published": 0,
-            "started": "",
-            "reserved": 0,
-            "crashes": 0,
-            "alone": False,
-        }
+        row = slices.fresh(
+            owner=batch.owner,
+            batch=batch.number,
+            generation=batch.generation,
+            route=route,
+            first_line=tables.job_line(some[0].id),
+            jobs=len(some),
+            tokens=sum(job.input_tokens + job.output_tokens for job in some),
+        )
         slice = connection.execute(insert(SLICE).values(row).returning(SLICE.c.id)).scalar_one()
         connection.execute(
             update(JOB)

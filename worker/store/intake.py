@@ -9,7 +9,8 @@ from sqlmodel import select as select_model
 
 from worker import clock, output_line, tables
 from worker.database import executemany
-from worker.states import BatchStatus, JobState, SliceState
+from worker.states import BatchStatus, JobState
+from worker.store import slices
 from worker.store.slices import lock_batches
 from worker.tables import BATCH, JOB, RESULT, SLICE, TALLY
 
@@ -213,23 +214,15 @@ def _advance(connection: Connection, number: int, chunk: Chunk, report: bool) ->
 
 def _insert_slices(connection: Connection, batch: tables.Batch, chunk: Chunk) -> list[int]:
     rows = [
-        {
-            "owner": batch.owner,
-            "batch": batch.number,
-            "generation": batch.generation,
-            "route": route,
-            "state": SliceState.READY,
-            "first_line": jobs[0].line,
-            "jobs": len(jobs),
-            "open": len(jobs),
-            "tokens": sum(job.input_tokens + job.output_tokens for job in jobs),
-            "epoch": 0,
-            "published": 0,
-            "started": "",
-            "reserved": 0,
-            "crashes": 0,
-            "alone": False,
-        }
+        slices.fresh(
+            owner=batch.owner,
+            batch=batch.number,
+            generation=batch.generation,
+            route=route,
+            first_line=jobs[0].line,
+            jobs=len(jobs),
+            tokens=sum(job.input_tokens + job.output_tokens for job in jobs),
+        )
         for route, jobs in chunk.slices
     ]
     if not rows:

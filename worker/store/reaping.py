@@ -9,7 +9,7 @@ from sqlmodel import select as select_model
 
 from worker import clock, tables
 from worker.states import JobState, SliceState
-from worker.store import endings
+from worker.store import endings, slices
 from worker.store.slices import distrust_messages, lock_batches, put_back
 from worker.tables import JOB, PROCESS, SLICE
 
@@ -89,19 +89,15 @@ def _isolate(session: Session, row: tables.Slice, suspects: list[int]) -> None:
 def _move(session: Session, row: tables.Slice, jobs: list[int], *, alone: bool) -> None:
     connection = session.connection()
     values = {
-        "owner": row.owner,
-        "batch": row.batch,
-        "generation": row.generation,
-        "route": row.route,
-        "state": SliceState.READY,
-        "first_line": tables.job_line(jobs[0]),
-        "jobs": len(jobs),
-        "open": len(jobs),
-        "tokens": row.tokens * len(jobs) // max(1, row.jobs),
-        "epoch": 0,
-        "published": 0,
-        "started": "",
-        "reserved": 0,
+        **slices.fresh(
+            owner=row.owner,
+            batch=row.batch,
+            generation=row.generation,
+            route=row.route,
+            first_line=tables.job_line(jobs[0]),
+            jobs=len(jobs),
+            tokens=row.tokens * len(jobs) // max(1, row.jobs),
+        ),
         "crashes": 0 if alone else CRASHES_TOGETHER - 1,
         "alone": alone,
     }

@@ -47,6 +47,29 @@ class Claim:
     jobs: tuple[ClaimedJob, ...]
 
 
+def fresh(
+    *, owner: str, batch: int | None, generation: int, route: str, first_line: int, jobs: int, tokens: int
+) -> dict[str, Any]:
+    """Values of a new slice whose jobs are all pending."""
+    return {
+        "owner": owner,
+        "batch": batch,
+        "generation": generation,
+        "route": route,
+        "state": SliceState.READY,
+        "first_line": first_line,
+        "jobs": jobs,
+        "open": jobs,
+        "tokens": tokens,
+        "epoch": 0,
+        "published": 0,
+        "started": "",
+        "reserved": 0,
+        "crashes": 0,
+        "alone": False,
+    }
+
+
 def publish(session: Session, slice: int, provider: str) -> int | None:
     """Mark a ready slice as having a message; its epoch goes into the message. None if it is ready no more."""
     statement = (
