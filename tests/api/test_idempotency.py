@@ -1,4 +1,9 @@
+import dataclasses
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -6,7 +11,7 @@ import pytest
 from sqlmodel import select
 
 from tests import polling
-from tests.api.conftest import Serve, Server
+from tests.api.conftest import Server
 from worker.tables import Batch, Idempotency
 
 BODY = {"endpoint": "/v1/embeddings", "completion_window": "24h"}
@@ -91,22 +96,22 @@ def test_the_same_upload_is_one_file_whose_bytes_stand_once(server: Server) -> N
     assert upload(server, b"{}\n", "another").json()["id"] != first.json()["id"]
 
 
-def test_the_first_batch_is_found_when_its_answer_was_lost_with_the_server(serve: Serve) -> None:
-    """The commit went through, and nothing after it."""
-    server = serve()
-    file_id = server.sdk.files.create(file=("in.jsonl", b"{}\n"), purpose="batch").id
-    write = server.database.write
-
-    def die_after_commit(change: Any) -> Any:
-        write(change)
-        raise RuntimeError("killed here")
-
-    server.database.write = die_after_commit  # type: ignore[method-assign]
-    assert create(server, file_id).status_code == 500
-    server.database.write = write  # type: ignore[method-assign]
+def test_the_first_batch_is_found_when_its_answer_was_lost_with_the_server(
+    server: Server, file_id: str, tmp_path: Path
+) -> None:
+    """kill -9 between the commit and the answer."""
+    command = [sys.executable, "-m", "tests.fakes.mortal_server", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as mortal:
+        assert mortal.stdout is not None
+        url = mortal.stdout.readline().strip()
+        with httpx.Client(base_url=url, verify=False) as http, pytest.raises(httpx.RemoteProtocolError):
+            create(dataclasses.replace(server, http=http), file_id)
+        assert mortal.wait(10) == -signal.SIGKILL
+    [first] = server.sdk.batches.list()
     answer = create(server, file_id)
     assert (answer.status_code, answer.headers["idempotent-replayed"]) == (200, "true")
-    assert [batch.id for batch in server.sdk.batches.list()] == [answer.json()["id"]]
+    assert answer.json()["id"] == first.id
+    assert count(server, Batch) == 1
 
 
 def test_without_a_key_nothing_is_stored(server: Server, file_id: str) -> None:
