@@ -124,6 +124,22 @@ def test_sigterm_ends_it_in_order_too(home: Path, started: "subprocess.Popen[byt
         pass
 
 
+def test_a_stop_ends_listeners_in_order(home: Path, started: "subprocess.Popen[bytes]") -> None:
+    sdk = openai.OpenAI(base_url=f"{ready(home)}/v1", api_key="any")
+    file = sdk.files.create(file=("in.jsonl", json.dumps(REQUEST).encode()), purpose="batch")
+    held = {"gristmill": {"hold": True}}
+    batch = sdk.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", extra_body=held
+    )
+    with httpx.stream("GET", f"{sdk.base_url}batches/{batch.id}/events", timeout=30) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "event: batch"
+        os.kill(started.pid, signal.SIGTERM)
+        list(lines)  # an answer that is cut off raises
+    sdk.close()
+    assert started.wait(30) == 0
+
+
 def test_what_a_person_can_mend_is_one_line_and_status_2(home: Path) -> None:
     (home / "gristmill.yaml").write_text("providrs: {}\n")
     environment = {**Settings().child_environment(), "GRISTMILL_CONFIG": str(home / "gristmill.yaml")}

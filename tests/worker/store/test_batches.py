@@ -7,12 +7,12 @@ import pytest
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from tests import rows
+from tests import grist, rows
 from worker import clock, states
 from worker.database import Database
 from worker.states import BatchStatus
-from worker.store import batches, files
-from worker.store.batches import AtRest, InputFileMissing, WrongPurpose
+from worker.store import batches, dispatching, endings, files
+from worker.store.batches import AtRest, Expired, InputFileMissing, WrongPurpose
 from worker.tables import Batch, Tally
 
 
@@ -168,6 +168,48 @@ def test_pausing_twice_keeps_the_first_moment(database: Database) -> None:
     second = database.write(lambda session: batches.pause(session, "local", batch.id))
     assert first is not None and second is not None
     assert first.paused_at == second.paused_at is not None
+
+
+def test_an_extended_batch_does_not_end_when_it_would_have(database: Database) -> None:
+    number = grist.add(database, 2, window_seconds=1.0, expires_at=1.0)
+    id = grist.batch(database, number).id
+    database.write(lambda session: batches.extend(session, "local", id, "3d", 259_200.0))
+    assert not database.write(lambda session: endings.expire(session, number))
+    after = grist.batch(database, number)
+    assert after.expires_at is not None and after.due_at is not None and after.stop is None
+    assert after.expires_at - after.due_at == after.window_seconds == 259_200
+    database.write(lambda session: batches.extend(session, "local", id, "none", None))
+    assert grist.batch(database, number).expires_at is None
+    assert database.write(lambda session: batches.extend(session, "other", id, "3d", 1.0)) is None
+
+
+def test_what_has_expired_or_ends_is_not_extended(database: Database) -> None:
+    number = grist.add(database, 2, expires_at=1.0)
+    id = grist.batch(database, number).id
+    assert database.write(lambda session: endings.expire(session, number))
+    with pytest.raises(Expired):
+        database.write(lambda session: batches.extend(session, "local", id, "3d", 1.0))
+    grist.settle(database, number)
+    with pytest.raises(Expired):
+        database.write(lambda session: batches.extend(session, "local", id, "3d", 1.0))
+    cancelled = grist.batch(database, grist.add(database, 2)).id
+    database.write(lambda session: batches.request_cancel(session, "local", cancelled))
+    with pytest.raises(AtRest):
+        database.write(lambda session: batches.extend(session, "local", cancelled, "3d", 1.0))
+
+
+def test_another_priority_changes_who_is_served_first(database: Database) -> None:
+    first, second = grist.add(database, 1), grist.add(database, 1)
+    id = grist.batch(database, second).id
+    assert database.write(lambda session: batches.prioritize(session, "other", id, 1)) is None
+    assert order(database) == [first, second]
+    database.write(lambda session: batches.prioritize(session, "local", id, 1))
+    assert order(database) == [second, first]
+
+
+def order(database: Database) -> list[int]:
+    with database.read() as session:
+        return [row.number for row in dispatching.running(session)]
 
 
 def test_a_deletion_cannot_slip_in_between_the_check_and_the_batch(database: Database) -> None:
