@@ -1,7 +1,8 @@
 """The HTTP API of a server, as far as the command line needs it."""
 
+import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,8 @@ from api.cli import faults
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+GENERATION_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+"""To reset a million lines takes a minute."""
 
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """To read the certificates of all authorities takes 20 CPU-ms, and plain HTTP needs none."""
@@ -96,11 +99,12 @@ class Client:
 
     def resume(self, id: str, **limits: Any) -> schemas.Batch:
         """Limits that are not named stay."""
-        return self._batch("POST", f"/v1/batches/{id}/resume", json=limits)
+        timeout = GENERATION_TIMEOUT if limits.get("retry_failed") else TIMEOUT
+        return self._batch("POST", f"/v1/batches/{id}/resume", json=limits, timeout=timeout)
 
     def retry(self, id: str, **limits: Any) -> schemas.Batch:
         """Limits that are not named stay."""
-        return self._batch("POST", f"/v1/batches/{id}/retry", json=limits)
+        return self._batch("POST", f"/v1/batches/{id}/retry", json=limits, timeout=GENERATION_TIMEOUT)
 
     def extend(self, id: str, window: str) -> schemas.Batch:
         """``window`` counts from now."""
@@ -135,6 +139,15 @@ class Client:
             _refuse(answer)
             yield answer.iter_bytes(1 << 20)
 
+    @contextmanager
+    def rows(self, id: str) -> Iterator[Iterator[dict[str, Any]]]:
+        """The batch as a table, in input order."""
+        with _explained(), self._http.stream("GET", f"/v1/batches/{id}/rows") as answer:
+            if answer.is_error:
+                answer.read()
+            _refuse(answer)
+            yield (json.loads(line) for line in lines(answer.iter_bytes(1 << 16)))
+
     def _batch(self, method: str, path: str, **options: Any) -> schemas.Batch:
         return schemas.Batch.model_validate(self._send(method, path, **options))
 
@@ -149,6 +162,16 @@ class Client:
             return self._http.get(path, timeout=2.0).status_code
         except httpx.HTTPError:
             return None
+
+
+def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Split at newlines only: httpx's own splitting takes other characters of a text for line ends."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
 
 
 @contextmanager

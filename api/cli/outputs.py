@@ -34,7 +34,7 @@ class Outputs:
                 raise faults.UsageFault(f"the results would overwrite {file}: choose another -o.")
             if path.exists() and not path.is_file():
                 raise faults.UsageFault(f"{path} is not a regular file: choose another -o.")
-        with _usage(folder):
+        with writing(folder):
             with tempfile.TemporaryFile(dir=folder) as probe:
                 probe.write(b"\0" * 4096)
                 probe.flush()
@@ -58,7 +58,7 @@ def default_out(file: Path) -> Path:
 
 def replace(path: Path, chunks: Iterable[bytes]) -> int:
     """Write a file in one step, and return its size: readers see the old bytes or all of the new ones."""
-    with _usage(path.parent):
+    with writing(path.parent):
         mask = os.umask(0)
         os.umask(mask)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -82,7 +82,8 @@ def _stem(path: Path) -> str:
 
 
 @contextmanager
-def _usage(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
+    """Explains why nothing can be written there. Raises UsageFault."""
     try:
         yield
     except OSError as error:

@@ -1,12 +1,15 @@
-"""/v1/batches/{id}/jobs: the lines of a batch one by one."""
+"""/v1/batches/{id}/jobs and /rows: the lines of a batch one by one."""
 
+import json
 from typing import Annotated, Any, Literal
 
+import orjson
 from fastapi import APIRouter, Query
+from starlette.responses import Response, StreamingResponse
 
 from api import batch_answer, present, schemas
 from api.deps import CallerDep, ServicesDep
-from worker import tables
+from worker import flat_rows, states, tables
 from worker.states import JobState
 from worker.store import batches, lines
 from worker.store.lines import Line
@@ -36,6 +39,23 @@ def list_jobs(
         last_line=tables.job_line(shown[-1].job.id) if shown else None,
         has_more=len(found) > limit,
     )
+
+
+@router.get("/{batch_id}/rows", response_class=Response, responses=schemas.error_responses(404))
+def stream_rows(batch_id: str, services: ServicesDep, caller: CallerDep) -> Response:
+    """The whole batch as a table: NDJSON, one flat object a line, in input order. X-Incomplete: more will come."""
+    with services.database.read() as session:
+        batch = batch_answer.found(batches.get(session, caller.owner, batch_id), batch_id)
+    rows = flat_rows.stream(services.database, services.blobs, batch)
+    headers = {"x-incomplete": "false" if batch.status in states.AT_REST else "true"}
+    return StreamingResponse(map(_ndjson, rows), media_type="application/x-ndjson", headers=headers)
+
+
+def _ndjson(row: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(row) + b"\n"
+    except TypeError:  # metadata with lone surrogates or numbers beyond 64 bits
+        return json.dumps(row).encode() + b"\n"
 
 
 def _job(line: Line) -> schemas.Job:

@@ -25,6 +25,7 @@ OPERATIONS = {
     "GET /v1/batches/{batch_id}/errors",
     "GET /v1/batches/{batch_id}/events",
     "GET /v1/batches/{batch_id}/jobs",
+    "GET /v1/batches/{batch_id}/rows",
     "POST /v1/batches/{batch_id}",
     "POST /v1/batches/{batch_id}/cancel",
     "POST /v1/batches/{batch_id}/extend",

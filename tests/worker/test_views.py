@@ -68,6 +68,7 @@ def test_what_nobody_knows_is_null_and_what_was_free_is_zero(database: Database,
     finished(worker, (Outcome.FAILED, {"cost": None}), lines=2)
     unknown, uncalled = line(database, 1), line(database, 2)
     assert (unknown.cost_usd, unknown.unknown_cost, unknown.input_tokens) == (None, 1, None)
+    assert (uncalled.input_tokens, uncalled.reasoning_tokens) == (0, 0)
     assert (uncalled.state, uncalled.cost_usd, uncalled.attempts, uncalled.served_model) == ("pending", 0, 0, None)
     assert uncalled.first_call_at is None and uncalled.service_seconds is None
     [used] = rows(database, "SELECT * FROM usage")

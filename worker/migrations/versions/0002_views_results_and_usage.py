@@ -17,7 +17,7 @@ COST = """CASE WHEN COALESCE(SUM(a.cost), 0) = 0 AND COUNT(a.id) > COUNT(a.cost)
 
 def tokens(column: str) -> str:
     """What is known of a sum; NULL if no call said it and one of them may have used some."""
-    return f"""CASE WHEN COUNT(a.{column}) = 0 AND COUNT(CASE WHEN a.cost IS NULL OR a.cost <> 0 THEN 1 END) > 0
+    return f"""CASE WHEN COUNT(a.{column}) = 0 AND COUNT(CASE WHEN a.cost IS NULL OR a.cost <> 0 THEN a.id END) > 0
   THEN NULL ELSE COALESCE(SUM(a.{column}), 0) END AS {column}"""
 
 
