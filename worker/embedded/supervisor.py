@@ -143,7 +143,9 @@ class Supervisor:
         if child.process is not None and child.process.poll() is not None:
             log.warning("the %s worker ended with %s; see %s", child.name, child.process.returncode, child.log)
             child.restarts = 0 if now - child.started > STEADY_SECONDS else child.restarts + 1
-            child.next_start = now + (0.0 if child.restarts <= 1 else min(LONGEST_RESTART_SECONDS, 2.0**child.restarts))
+            child.next_start = now + (
+                min(LONGEST_RESTART_SECONDS, 2.0 ** (child.restarts - 2)) if child.restarts > 1 else 0.0
+            )
             child.process = None
         if child.process is None and now >= child.next_start:
             self._launch(child)

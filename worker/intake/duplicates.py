@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 FIRST_SLOTS = 1 << 12
-FULLEST = 0.6
+FULLEST = 0.8
 
 
 class SeenIds:
@@ -14,8 +14,8 @@ class SeenIds:
     def __init__(self, read: Callable[[int], str]) -> None:
         self._read = read
         self._count = 0
-        self._hashes = array("Q", bytes(8 * FIRST_SLOTS))
-        self._places = array("Q", bytes(8 * FIRST_SLOTS))
+        self._hashes = _zeros(FIRST_SLOTS)
+        self._places = _zeros(FIRST_SLOTS)
 
     def add(self, custom_id: str, place: int) -> int | None:
         """Note the id; the place at which the same id was noted before, if it was."""
@@ -35,10 +35,15 @@ class SeenIds:
     def _grow(self) -> None:
         hashes, places = self._hashes, self._places
         size = len(hashes) * 2
-        self._hashes, self._places = array("Q", bytes(8 * size)), array("Q", bytes(8 * size))
+        self._hashes, self._places = _zeros(size), _zeros(size)
         for value, place in zip(hashes, places, strict=True):
             if value:
                 slot = value & (size - 1)
                 while self._hashes[slot]:
                     slot = (slot + 1) & (size - 1)
                 self._hashes[slot], self._places[slot] = value, place
+
+
+def _zeros(count: int) -> "array[int]":
+    """Made in place: no second copy in memory."""
+    return array("Q", (0,)) * count
