@@ -126,6 +126,25 @@ class File(BaseModel):
     status_details: None = None
 
 
+class UsageSum(BaseModel):
+    """``key`` is the day, model, provider or batch; null is unknown."""
+
+    key: str
+    attempts: int
+    input_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: float | None
+    unknown_cost: int
+
+
+class UsageList(BaseModel):
+    object: Literal["list"] = "list"
+    by: str
+    data: list[UsageSum]
+
+
 class FileDeleted(BaseModel):
     id: str
     object: Literal["file"] = "file"

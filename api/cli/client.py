@@ -124,6 +124,9 @@ class Client:
             yield from page.data
             more, after = page.has_more, page.last_line or after
 
+    def usage(self, **query: str) -> list[schemas.UsageSum]:
+        return schemas.UsageList.model_validate(self._send("GET", "/v1/usage", params=query)).data
+
     @contextmanager
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:
         """Whole lines in input order; no lines if there is no such file."""

@@ -33,6 +33,7 @@ OPERATIONS = {
     "POST /v1/batches/{batch_id}/resume",
     "POST /v1/batches/{batch_id}/retry",
     "GET /v1/models",
+    "GET /v1/usage",
     "GET /v1/models/{model}",
     "GET /healthz",
     "GET /readyz",
