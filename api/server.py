@@ -32,7 +32,7 @@ from worker.embedded import home
 from worker.embedded.home import Home
 from worker.embedded.supervisor import ChildUnstartable, Supervisor
 from worker.embedded.valkey import ValkeyError
-from worker.migrations import SchemaTooNew
+from worker.migrations import MigrationError
 from worker.routes import RouteError
 from worker.settings import Settings, SettingsError
 from worker.wiring import Wiring, wire
@@ -52,7 +52,7 @@ EXPECTED = (
     RouteError,
     home.HomeError,
     ValkeyError,
-    SchemaTooNew,
+    MigrationError,
     ChildUnstartable,
 )
 """Failures that a person can mend; their message says how."""

@@ -54,7 +54,7 @@ class Supervisor:
     _thread: threading.Thread | None = None
 
     def start(self) -> Settings:
-        """Migrate, start what the settings do not name elsewhere, and watch. Raises ValkeyError, SchemaTooNew."""
+        """Migrate, start what the settings do not name elsewhere, and watch. Raises ValkeyError, MigrationError."""
         self._migrate()
         changes: dict[str, str] = {}
         if self.settings.redis_url is None:

@@ -1,20 +1,36 @@
-"""Brings a database to the schema of this code, and refuses one that newer code has already changed."""
+"""Brings a database to the schema of this code, and refuses one that newer code has already changed.
 
+MigrationError
+ ├ SchemaTooNew
+ └ CopyFailed
+"""
+
+import sqlite3
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, inspect, text
 
 from worker.database import Database
+from worker.migrations import copies
 
 FOLDER = Path(__file__).parent
+HEAD = "head"
 
 
-class SchemaTooNew(Exception):
+class MigrationError(Exception):
+    """The database stays as it was."""
+
+
+class SchemaTooNew(MigrationError):
     """The database was migrated by a newer Gristmill: install that version again, or restore a copy made before."""
 
 
+class CopyFailed(MigrationError):
+    """The SQLite database could not be copied before its migration."""
+
+
 def upgrade(database: Database) -> None:
-    """Migrate in one transaction, one process at a time. Raises SchemaTooNew."""
+    """Migrate in one transaction, one process at a time; SQLite is copied before. Raises MigrationError."""
     engine = create_engine(database.url)
     try:
         with engine.connect() as connection:
@@ -23,6 +39,8 @@ def upgrade(database: Database) -> None:
             if present is not None and present not in revisions():
                 raise SchemaTooNew(f"the database has schema {present}, which this version does not know")
             if present != revisions()[-1]:
+                if present is not None and database.sqlite:
+                    _copy(database)
                 _migrate(connection)
             connection.commit()
     finally:
@@ -41,6 +59,16 @@ def current(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
+def _copy(database: Database) -> None:
+    path = Path(database.url.database or "")
+    try:
+        copies.make(path, revisions()[-1])
+    except (OSError, sqlite3.Error) as error:
+        raise CopyFailed(
+            f"{path} must be migrated and could not be copied before: {error}. Make room for a copy beside it."
+        ) from error
+
+
 def _migrate(connection: Connection) -> None:
     # Imported only when there is something to do: it costs as much CPU as all the rest of a start.
     from alembic import command
@@ -49,7 +77,7 @@ def _migrate(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, HEAD)
 
 
 def _lock(connection: Connection) -> None:
