@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.cli.conftest import Gristmill
+
+
+def examined(gristmill: Gristmill) -> Any:
+    return json.loads(gristmill("doctor", "--json").out)
+
+
+def test_a_sound_home_is_well_and_shows_no_key(
+    gristmill: Gristmill, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://me:hidden@gpu-7:8000/v1")
+    done = gristmill("doctor")
+    assert (done.status, done.out.splitlines()[-1]) == (0, "All well.")
+    assert "provider openai: key present, at http://gpu-7:8000/v1" in done.out
+    found = examined(gristmill)
+    assert "sk-secret" not in str(found) and "hidden" not in str(found) + done.out + done.err
+    assert (found["home"], found["server"], found["database"]["schema"]) == (str(home), None, None)
+    assert not (home / "gristmill.db").exists()
+
+
+def test_what_is_wrong_is_told_with_what_to_do(
+    gristmill: Gristmill, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.chmod(0o755)
+    (tmp_path / "gristmill.yaml").write_text("provider: {}\n")
+    monkeypatch.setenv("GRISTMILL_CONFIG", str(tmp_path / "gristmill.yaml"))
+    assert gristmill("doctor").status == 1
+    open_home, bad_config = examined(gristmill)["wrong"]
+    assert f"chmod 700 {home}" in open_home
+    assert "providers" in bad_config
+
+
+def test_an_unusable_setting_is_told(gristmill: Gristmill, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_LEASE_SECONDS", "1")
+    done = gristmill("doctor")
+    assert done.status == 1
+    assert "GRISTMILL_LEASE_SECONDS" in done.out
