@@ -9,6 +9,8 @@ LENGTH = 24
 
 _FILE = re.compile(f"file-[a-z0-9]{{{LENGTH}}}")
 _BATCH = re.compile(f"batch_[a-z0-9]{{{LENGTH}}}")
+_ENDPOINT = re.compile(f"we_[a-z0-9]{{{LENGTH}}}")
+_DELIVERY = re.compile(f"wh_[a-z0-9]{{{LENGTH}}}")
 
 
 def new_file() -> str:
@@ -23,6 +25,14 @@ def new_event() -> str:
     return "evt_" + _random()
 
 
+def new_webhook_endpoint() -> str:
+    return "we_" + _random()
+
+
+def new_delivery() -> str:
+    return "wh_" + _random()
+
+
 def is_file(text: str) -> bool:
     """Whether ``text`` could be the id of an uploaded file. Everything else must not reach SQL or a path."""
     return _FILE.fullmatch(text) is not None
@@ -30,6 +40,14 @@ def is_file(text: str) -> bool:
 
 def is_batch(text: str) -> bool:
     return _BATCH.fullmatch(text) is not None
+
+
+def is_webhook_endpoint(text: str) -> bool:
+    return _ENDPOINT.fullmatch(text) is not None
+
+
+def is_delivery(text: str) -> bool:
+    return _DELIVERY.fullmatch(text) is not None
 
 
 def _random() -> str:

@@ -62,6 +62,11 @@ class Settings(pydantic_settings.BaseSettings):
     worker_slots: Count = 16
     """Slices at work per process (Celery's threads)."""
 
+    webhook_allow_private: bool = False
+    """True: webhooks may go to loopback and private networks, and over http."""
+    webhook_time_scale: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
+    """Shortens the schedule of webhook retries, for rehearsals."""
+
     window_seconds: Seconds = 7 * DAY
     """What an OpenAI client's ``24h`` means, since it can say nothing else."""
     strict_window: bool = False

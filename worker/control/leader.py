@@ -16,6 +16,7 @@ from worker.database import Database, DatabaseAway
 from worker.doorbell import Doorbell
 from worker.settings import Settings
 from worker.store import idempotency, processes
+from worker.webhooks.deliverer import Deliverer
 
 log = logging.getLogger("gristmill.control")
 
@@ -54,15 +55,23 @@ class Leader:
             _Chore(partial(erasure.sweep, database, blobs), 600.0),
             _Chore(partial(idempotency.sweep, database), 600.0),
         ]
+        self._deliverer = Deliverer(
+            database,
+            leads=lambda: time.monotonic() < self._leads_until,
+            private=settings.webhook_allow_private,
+            scale=settings.webhook_time_scale,
+        )
         self._beat = _Chore(self._beat_heart, settings.heartbeat_seconds)
 
     def start(self) -> None:
         self._thread.start()
+        self._deliverer.start()
 
     def stop(self) -> None:
         """Let the present chore end, and resign so that another may lead at once."""
         self._stopping.set()
         self._thread.join()
+        self._deliverer.stop()
         try:
             self._database.write(lambda session: processes.resign(session, "control", self._process))
         except DatabaseAway:

@@ -10,7 +10,7 @@ from sqlmodel import select as select_model
 from worker import clock, output_line, tables
 from worker.database import executemany
 from worker.states import BatchStatus, JobState
-from worker.store import slices
+from worker.store import endings, slices
 from worker.store.slices import lock_batches
 from worker.tables import BATCH, JOB, RESULT, SLICE, TALLY
 
@@ -118,6 +118,7 @@ def conclude(session: Session, number: int) -> bool:
         batch.status, batch.failed_at = BatchStatus.FAILED, now
         batch.total = batch.completed = batch.failed = batch.open = 0
         batch.error_bytes = 0
+        endings.note_event(session, batch, now)
         return True
     models = session.connection().execute(select(TALLY.c.route).where(TALLY.c.batch == number)).scalars().all()
     batch.status, batch.in_progress_at = BatchStatus.IN_PROGRESS, now

@@ -16,10 +16,15 @@ from worker.tables.jobs import Job, Slice
 from worker.tables.keys import LINE_BITS, job_batch, job_id, job_line
 from worker.tables.operations import Leadership, Process, Scope
 from worker.tables.results import Attempt, LineError, Result
+from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint
 
 __all__ = [
     "ATTEMPT",
     "BATCH",
+    "DELIVERY",
+    "DELIVERY_ATTEMPT",
+    "ENDPOINT",
+    "EVENT",
     "FILE",
     "IDEMPOTENCY",
     "JOB",
@@ -32,6 +37,8 @@ __all__ = [
     "TALLY",
     "Attempt",
     "Batch",
+    "Delivery",
+    "DeliveryAttempt",
     "Event",
     "File",
     "Idempotency",
@@ -43,6 +50,7 @@ __all__ = [
     "Scope",
     "Slice",
     "Tally",
+    "WebhookEndpoint",
     "job_batch",
     "job_id",
     "job_line",
@@ -56,5 +64,11 @@ def _core(model: type[SQLModel]) -> Table:
 BATCH, TALLY, SLICE, JOB = _core(Batch), _core(Tally), _core(Slice), _core(Job)
 ATTEMPT, RESULT, FILE, SCOPE = _core(Attempt), _core(Result), _core(File), _core(Scope)
 PROCESS, LEADERSHIP = _core(Process), _core(Leadership)
+EVENT, ENDPOINT, DELIVERY, DELIVERY_ATTEMPT = (
+    _core(Event),
+    _core(WebhookEndpoint),
+    _core(Delivery),
+    _core(DeliveryAttempt),
+)
 IDEMPOTENCY = _core(Idempotency)
 """The same tables for statements of SQLAlchemy Core, which the hot paths use."""

@@ -1,0 +1,69 @@
+"""Who is told what: endpoints, what is to be sent to them, and what came of it."""
+
+from sqlalchemy import JSON, Column, Index, Integer, LargeBinary, String, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+class WebhookEndpoint(SQLModel, table=True):
+    """A URL that an owner wants to be called for some types of events."""
+
+    __tablename__ = "webhook_endpoint"
+
+    id: str = Field(primary_key=True)
+    owner: str = Field(index=True)
+    name: str
+    url: str
+    event_types: list[str] = Field(sa_type=JSON)
+    secret: str
+    old_secret: str | None = None
+    """Signs beside the new one until ``old_secret_until``."""
+    old_secret_until: float | None = None
+    created_at: float
+    updated_at: float
+    disabled_at: float | None = None
+    """It answered 410: nothing is sent until its owner changes it."""
+    failing_since: float | None = None
+    rests_until: float | None = None
+    """It asked for patience: nothing is sent to it before."""
+
+
+class Delivery(SQLModel, table=True):
+    """One event for one endpoint; its id is the ``webhook-id`` of every try."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        UniqueConstraint("event", "endpoint"),
+        Index("delivery_due", "due_at"),
+        Index("delivery_by_endpoint", "endpoint", "created_at"),
+    )
+
+    id: str = Field(primary_key=True)
+    owner: str
+    event: str
+    endpoint: str
+    state: str = "pending"
+    tries: int = 0
+    """Those that ended; the schedule counts them from the last replay."""
+    sent: int = 0
+    """All that ended, ever."""
+    due_at: float | None = None
+    created_at: float
+    last_status: int | None = None
+    last_error: str | None = None
+    delivered_at: float | None = None
+
+
+class DeliveryAttempt(SQLModel, table=True):
+    """One try, as its owner sees it."""
+
+    __tablename__ = "delivery_attempt"
+
+    delivery: str = Field(sa_column=Column(String, primary_key=True))
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    owner: str
+    at: float
+    seconds: float
+    status: int | None = None
+    error: str | None = None
+    answer: bytes = Field(default=b"", sa_type=LargeBinary)
+    """The first bytes of it."""
