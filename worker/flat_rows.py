@@ -15,6 +15,8 @@ from worker.tables import Batch, Result
 
 LINES = 100
 """Whose answers are in memory at a time."""
+FACTS = 5_000
+"""Lines of which all else is: SQLite passes over the whole batch for each such page (35 ms at 200,000 lines)."""
 
 _RESULTS = sqlalchemy.text("SELECT * FROM results WHERE batch = :batch AND job BETWEEN :first AND :last ORDER BY job")
 
@@ -23,15 +25,18 @@ def stream(database: Database, blobs: Blobs, batch: Batch) -> Iterator[dict[str,
     """Every line that was read so far. Lines without a result are there too, and say ``pending``."""
     assert batch.number is not None
     metadata = _Metadata(blobs, batch.input_file_id)
-    for first in range(1, batch.intake_line + 1, LINES):
-        start = tables.job_id(batch.number, first)
-        last = start + min(LINES, batch.intake_line + 1 - first) - 1
+    end = tables.job_id(batch.number, batch.intake_line)
+    for start in range(tables.job_id(batch.number, 1), end + 1, FACTS):
+        last = min(start + FACTS - 1, end)
         with database.read() as session:
-            connection = session.connection()
-            found = connection.execute(_RESULTS, {"batch": batch.id, "first": start, "last": last}).mappings().all()
-            answers = {job: line for job, line in connection.execute(_answers(start, last))}
-        for row in found:
-            yield _flat(row, answers.get(row["job"]), batch, metadata.of(row["line"]))
+            wanted = {"batch": batch.id, "first": start, "last": last}
+            found = session.connection().execute(_RESULTS, wanted).mappings().all()
+        for some in (found[place : place + LINES] for place in range(0, len(found), LINES)):
+            with database.read() as session:
+                rows = session.connection().execute(_answers(some[0]["job"], some[-1]["job"]))
+                answers = {job: line for job, line in rows}
+            for row in some:
+                yield _flat(row, answers.get(row["job"]), batch, metadata.of(row["line"]))
 
 
 def _answers(first: int, last: int) -> Any:
