@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from api import errors
 from api.guard import Guard
 from api.request_ids import RequestIds
-from api.routes import batch_events, batch_jobs, batch_moves, batches, files, health, models, usage
+from api.routes import batch_events, batch_jobs, batch_moves, batches, files, health, models, usage, webhooks
 from api.services import Services
 
 DESCRIPTION = """The OpenAI Batch API, self-hosted, for every provider: the OpenAI SDK with this address + /v1.
@@ -20,7 +20,7 @@ def create_app(services: Services, *, version: str = "0") -> FastAPI:
     app = FastAPI(title="Gristmill", version=version, description=DESCRIPTION, redirect_slashes=False, redoc_url=None)
     app.state.services = services
     errors.install(app)
-    for room in (files, batches, batch_events, batch_jobs, batch_moves, models, health, usage):
+    for room in (files, batches, batch_events, batch_jobs, batch_moves, models, health, usage, webhooks):
         app.include_router(room.router)
     app.add_middleware(Guard)
     app.add_middleware(RequestIds)

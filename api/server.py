@@ -127,6 +127,7 @@ def services(wiring: Wiring, broker: Celery, stop: "_Stop") -> Services:
         day_window_seconds=wiring.settings.day_window_seconds,
         lease_seconds=wiring.settings.lease_seconds,
         openai_limits=wiring.config.limits == "openai",
+        webhook_private=wiring.settings.webhook_allow_private,
         is_stopping=lambda: stop.was_called,
     )
 

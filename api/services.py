@@ -33,3 +33,5 @@ class Services:
     """An upload that brings no byte for so long is given up."""
     is_stopping: Callable[[], bool] = lambda: False
     """Whatever streams without an end ends now."""
+    webhook_private: bool = False
+    """Webhooks may go to loopback and private networks."""

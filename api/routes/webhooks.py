@@ -1,0 +1,205 @@
+"""/v1/webhook_endpoints, as the OpenAI SDK manages them, and what became of each delivery."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlmodel import Session
+
+from api import errors, faults, schemas, webhook_schemas
+from api.deps import CallerDep, ServicesDep
+from api.services import Services
+from worker import ids, tables
+from worker.store import webhooks
+from worker.webhooks import sender, signature, target
+from worker.webhooks.sender import Message
+
+router = APIRouter(prefix="/v1", tags=["webhooks"])
+
+
+@router.get("/webhook_event_types")
+def event_types() -> webhook_schemas.EventTypeList:
+    return webhook_schemas.EventTypeList(data=list(webhook_schemas.EVENT_TYPES))
+
+
+@router.post("/webhook_endpoints", responses=schemas.error_responses(400))
+def create(
+    body: webhook_schemas.EndpointCreate, services: ServicesDep, caller: CallerDep
+) -> webhook_schemas.EndpointWithSecret:
+    _check_url(services, body.url)
+    row = services.database.write(
+        lambda session: webhooks.create(
+            session, caller.owner, name=body.name, url=body.url, event_types=list(body.event_types)
+        )
+    )
+    return _with_secret(row)
+
+
+@router.get("/webhook_endpoints", responses=schemas.error_responses(400))
+def list_endpoints(
+    services: ServicesDep,
+    caller: CallerDep,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> webhook_schemas.EndpointList:
+    """Newest first."""
+    with services.database.read() as session:
+        cursor = webhooks.get(session, caller.owner, after) if after is not None else None
+        if after is not None and cursor is None:
+            raise errors.BadRequest(
+                "'after' is not the id of a webhook endpoint.", param="after", code="invalid_cursor"
+            )
+        rows = webhooks.page(session, caller.owner, limit=limit + 1, after=cursor)
+    page = rows[:limit]
+    return webhook_schemas.EndpointList(
+        data=[_shown(row) for row in page],
+        first_id=page[0].id if page else None,
+        last_id=page[-1].id if page else None,
+        has_more=len(rows) > limit,
+    )
+
+
+@router.get("/webhook_endpoints/{endpoint_id}", responses=schemas.error_responses(404))
+def retrieve(endpoint_id: str, services: ServicesDep, caller: CallerDep) -> webhook_schemas.Endpoint:
+    with services.database.read() as session:
+        return _shown(_found(webhooks.get(session, caller.owner, endpoint_id), endpoint_id))
+
+
+@router.post("/webhook_endpoints/{endpoint_id}", responses=schemas.error_responses(400, 404))
+def change(
+    endpoint_id: str, body: webhook_schemas.EndpointChange, services: ServicesDep, caller: CallerDep
+) -> webhook_schemas.Endpoint:
+    """Also lets an endpoint that was disabled by its 410 work again."""
+    changes = body.model_dump(exclude_none=True)
+    if body.url is not None:
+        _check_url(services, body.url)
+    row = services.database.write(lambda session: webhooks.change(session, caller.owner, endpoint_id, changes))
+    return _shown(_found(row, endpoint_id))
+
+
+@router.delete("/webhook_endpoints/{endpoint_id}", responses=schemas.error_responses(404))
+def delete(endpoint_id: str, services: ServicesDep, caller: CallerDep) -> webhook_schemas.EndpointDeleted:
+    """With its deliveries."""
+    if not services.database.write(lambda session: webhooks.remove(session, caller.owner, endpoint_id)):
+        _found(None, endpoint_id)
+    return webhook_schemas.EndpointDeleted(id=endpoint_id)
+
+
+@router.post("/webhook_endpoints/{endpoint_id}/rotate_secret", responses=schemas.error_responses(404))
+def rotate_secret(
+    endpoint_id: str,
+    services: ServicesDep,
+    caller: CallerDep,
+    body: webhook_schemas.SecretRotation | None = None,
+) -> webhook_schemas.EndpointWithSecret:
+    keep = body is not None and body.keep_old_secret_active_for_24_hours
+    row = services.database.write(lambda session: webhooks.rotate(session, caller.owner, endpoint_id, keep_old=keep))
+    return _with_secret(_found(row, endpoint_id))
+
+
+@router.post("/webhook_endpoints/{endpoint_id}/test", responses=schemas.error_responses(400, 404))
+def test(
+    endpoint_id: str, body: webhook_schemas.EndpointTest, services: ServicesDep, caller: CallerDep
+) -> webhook_schemas.EndpointTested:
+    """Send a sample now, and say what came back."""
+    now = services.database.now()
+    with services.database.read() as session:
+        row = _found(webhooks.get(session, caller.owner, endpoint_id), endpoint_id)
+        secrets, url = webhooks.secrets(row, now), row.url
+    sample = sender.event_body(ids.new_event(), body.event_type, now, ids.new_batch())
+    message = Message(id=ids.new_delivery(), url=url, secrets=secrets, timestamp=int(now), body=sample)
+    answer = asyncio.run(sender.send(message, private=services.webhook_private))
+    if answer.status is None:
+        raise errors.BadRequest(f"The endpoint did not answer: {answer.error}.", code="webhook_test_failed")
+    return webhook_schemas.EndpointTested(
+        webhook_endpoint_id=endpoint_id, event_type=body.event_type, status_code=answer.status
+    )
+
+
+@router.get("/webhook_endpoints/{endpoint_id}/deliveries", responses=schemas.error_responses(404))
+def deliveries(
+    endpoint_id: str,
+    services: ServicesDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> webhook_schemas.DeliveryList:
+    """The newest, with every try."""
+    with services.database.read() as session:
+        _found(webhooks.get(session, caller.owner, endpoint_id), endpoint_id)
+        rows = webhooks.deliveries(session, caller.owner, endpoint_id, limit=limit)
+        return webhook_schemas.DeliveryList(data=[_delivery(session, row) for row in rows])
+
+
+@router.post("/webhook_deliveries/{delivery_id}/replay", responses=schemas.error_responses(404))
+def replay(delivery_id: str, services: ServicesDep, caller: CallerDep) -> webhook_schemas.Delivery:
+    """Send it again, with the same id."""
+
+    def again(session: Session) -> webhook_schemas.Delivery | None:
+        row = webhooks.replay(session, caller.owner, delivery_id)
+        return None if row is None else _delivery(session, row)
+
+    found = services.database.write(again)
+    if found is None:
+        raise errors.NotFound(f"No webhook delivery found with id '{faults.shown(delivery_id)}'.")
+    return found
+
+
+def _check_url(services: Services, url: str) -> None:
+    try:
+        target.check(url, private=services.webhook_private)
+    except target.TargetError as error:
+        raise errors.BadRequest(f"Invalid value for 'url': {error}.", param="url", code="invalid_url") from None
+
+
+def _found(row: tables.WebhookEndpoint | None, id: str) -> tables.WebhookEndpoint:
+    if row is None:
+        raise errors.NotFound(f"No webhook endpoint found with id '{faults.shown(id)}'.")
+    return row
+
+
+def _shown(row: tables.WebhookEndpoint) -> webhook_schemas.Endpoint:
+    return webhook_schemas.Endpoint.model_validate(_fields(row))
+
+
+def _with_secret(row: tables.WebhookEndpoint) -> webhook_schemas.EndpointWithSecret:
+    return webhook_schemas.EndpointWithSecret.model_validate({**_fields(row), "signing_secret": row.secret})
+
+
+def _fields(row: tables.WebhookEndpoint) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "url": row.url,
+        "event_types": row.event_types,
+        "created_at": int(row.created_at),
+        "updated_at": int(row.updated_at),
+        "signing_secret_hint": signature.hint(row.secret),
+        "disabled_at": _seconds(row.disabled_at),
+        "failing_since": _seconds(row.failing_since),
+    }
+
+
+def _delivery(session: Session, row: tables.Delivery) -> webhook_schemas.Delivery:
+    tries = webhooks.attempts(session, row.id)
+    return webhook_schemas.Delivery(
+        id=row.id,
+        event=row.event,
+        state=row.state,
+        due_at=_seconds(row.due_at),
+        delivered_at=_seconds(row.delivered_at),
+        attempts=[
+            webhook_schemas.Attempt(
+                number=attempt.number,
+                at=int(attempt.at),
+                seconds=attempt.seconds,
+                status_code=attempt.status,
+                error=attempt.error,
+                answer=attempt.answer.decode("utf-8", "replace"),
+            )
+            for attempt in tries
+        ],
+    )
+
+
+def _seconds(moment: float | None) -> int | None:
+    return None if moment is None else int(moment)
