@@ -51,7 +51,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("gristmill"), prog_name="gristmill")
 def cli() -> None:
-    """Grind a JSONL of requests through any LLM provider: as fast as each quota allows, and never a line twice."""
+    """Grind a JSONL of requests through any LLM provider: as fast as quotas allow, and no finished line twice."""
 
 
 def main() -> None:
