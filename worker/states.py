@@ -16,6 +16,14 @@ class BatchStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Kind(StrEnum):
+    """Through which surface a batch came. All kinds run on the same engine; lists show one kind."""
+
+    BATCH = "batch"
+    MESSAGES = "messages"
+    HELD = "held"
+
+
 class Stop(StrEnum):
     """Why a batch ends before its lines do."""
 

@@ -14,7 +14,7 @@ import sqlalchemy
 from sqlmodel import Session, col, select
 
 from worker import clock, ids, states
-from worker.states import BatchStatus, Stop
+from worker.states import BatchStatus, Kind, Stop
 from worker.store import files
 from worker.tables import Batch, Tally
 
@@ -65,6 +65,8 @@ class NewBatch:
     max_cost: int | None = None
     allow_unknown_cost: bool = False
     output_expires_after: int | None = None
+    kind: Kind = Kind.BATCH
+    api_key: str | None = None
 
 
 class Limits(TypedDict, total=False):
@@ -91,6 +93,8 @@ def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Ba
     batch = Batch(
         id=ids.new_batch(),
         owner=new.owner,
+        api_key=new.api_key,
+        kind=new.kind,
         status=BatchStatus.VALIDATING,
         endpoint=new.endpoint,
         input_file_id=new.input_file_id,
@@ -122,10 +126,17 @@ def get(session: Session, owner: str, id: str) -> Batch | None:
 
 
 def page(
-    session: Session, owner: str, *, limit: int, after: int | None = None, identity: str | None = None
+    session: Session,
+    owner: str,
+    *,
+    limit: int,
+    after: int | None = None,
+    identity: str | None = None,
+    kind: Kind = Kind.BATCH,
 ) -> list[Batch]:
-    """Newest first, those before the batch number ``after``."""
-    query = select(Batch).where(Batch.owner == owner).order_by(col(Batch.number).desc()).limit(limit)
+    """Those of one kind, newest first, before the batch number ``after``."""
+    mine = select(Batch).where(Batch.owner == owner, Batch.kind == kind)
+    query = mine.order_by(col(Batch.number).desc()).limit(limit)
     if after is not None:
         query = query.where(col(Batch.number) < after)
     if identity is not None:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, String, literal
 from sqlmodel import Session, col
 
 from worker import clock, states
-from worker.states import BatchStatus
+from worker.states import BatchStatus, Kind
 from worker.store import files
 from worker.tables import Batch, File
 
@@ -103,6 +103,7 @@ def _outputs(owner: str, kind: str) -> Select[*tuple[Any, ...]]:
         expires.label("expires_at"),
     ).where(
         col(Batch.owner) == owner,
+        col(Batch.kind) == Kind.BATCH,
         col(Batch.status).in_(list(states.AT_REST)),
         size > 0,
         sqlalchemy.or_(expires.is_(None), expires > clock.now()),

@@ -1,6 +1,6 @@
 """Batches, and what they asked of each model."""
 
-from sqlalchemy import JSON, BigInteger, Column, Index
+from sqlalchemy import JSON, BigInteger, Column, Index, String
 from sqlmodel import Field, SQLModel
 
 from worker.tables.keys import SERIAL
@@ -12,7 +12,7 @@ class Batch(SQLModel, table=True):
     __tablename__ = "batch"
     __table_args__ = (
         Index("batch_due", "due_at"),
-        Index("batch_by_owner", "owner", "number"),
+        Index("batch_by_owner", "owner", "kind", "number"),
         Index("batch_by_identity", "owner", "identity"),
         Index("batch_by_fingerprint", "owner", "fingerprint"),
         Index("batch_by_input", "input_file_id"),
@@ -21,6 +21,10 @@ class Batch(SQLModel, table=True):
     number: int | None = Field(default=None, sa_column=Column(SERIAL, primary_key=True, autoincrement=True))
     id: str = Field(unique=True)
     owner: str
+    api_key: str | None = None
+    """Id of the key that created it; None: this machine's own user, without a key."""
+    kind: str = Field(default="batch", sa_column=Column(String, nullable=False, server_default="batch"))
+    """Through which surface it came, and so how it is answered (states.Kind)."""
     status: str
     generation: int = 1
     endpoint: str
