@@ -13,6 +13,8 @@ class Caller:
     """Everything that a query touches belongs to this owner."""
 
     owner: str
+    api_key: str | None = None
+    """Id of the API key that was shown; None: this machine's own user, without a key."""
 
 
 def services(request: Request) -> Services:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from sqlmodel import Session
 
 from api import batch_answer, errors, faults, idempotency, present, schemas
-from api.deps import CallerDep, ServicesDep
+from api.deps import Caller, CallerDep, ServicesDep
 from api.services import Services
 from worker import windows
 from worker.store import batches, progress
@@ -30,7 +30,7 @@ def create(
 
     Without a key that happens within ten minutes, and to an SDK which says that it lost the answer.
     """
-    new = _new_batch(body, caller.owner, services)
+    new = _new_batch(body, caller, services)
     keyed = said(f"/v1/batches {new.fingerprint}")
     resent = keyed is None and x_stainless_retry_count.isdecimal() and int(x_stainless_retry_count[:9]) >= 1
     begun: list[int] = []
@@ -102,10 +102,11 @@ def line_errors(
     return present.line_errors(found)
 
 
-def _new_batch(body: schemas.BatchCreate, owner: str, services: Services) -> NewBatch:
+def _new_batch(body: schemas.BatchCreate, caller: Caller, services: Services) -> NewBatch:
     options = body.gristmill or schemas.BatchOptions()
     return NewBatch(
-        owner=owner,
+        owner=caller.owner,
+        api_key=caller.api_key,
         endpoint=body.endpoint,
         input_file_id=body.input_file_id,
         completion_window=body.completion_window,
