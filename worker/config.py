@@ -38,12 +38,18 @@ class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""Of a provider, and of an account there."""
+
+
 class ProviderConfig(_Section):
     """Who is paid: a configured provider is a kind with an account, an address and limits of its own."""
 
     kind: str | None = None
     base_url: str | None = None
+    account: Annotated[str, pydantic.Field(pattern=NAME)] = "default"
     api_key: pydantic.SecretStr | None = None
+    api_key_file: Path | None = None
     auth: Literal["bearer", "none"] | None = None
     rpm: Annotated[int, pydantic.Field(gt=0)] | None = None
     tpm: Annotated[int, pydantic.Field(gt=0)] | None = None
@@ -61,6 +67,13 @@ class ProviderConfig(_Section):
             raise ValueError("must begin with http:// or https:// and name a host")
         return value and value.rstrip("/")
 
+    @pydantic.field_validator("api_key_file")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.expanduser().is_absolute():
+            raise ValueError("must be an absolute path")
+        return value and value.expanduser()
+
     def kind_of(self, name: str) -> str | None:
         """The kind of a provider configured under this name; None if nothing tells."""
         if self.kind is not None:
@@ -71,6 +84,12 @@ class ProviderConfig(_Section):
     def has_literal_key(self) -> bool:
         """Whether the key itself stands in the file."""
         return self.api_key is not None and not _VARIABLE.search(self.api_key.get_secret_value())
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """The variables that ``api_key`` names."""
+        text = self.api_key.get_secret_value() if self.api_key else ""
+        return tuple(match["name"] for match in _VARIABLE.finditer(text))
 
     @property
     def missing_variable(self) -> str | None:
@@ -113,7 +132,7 @@ def _as_list(value: object) -> object:
     return [{"model": value}] if isinstance(value, str) else value
 
 
-ProviderName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+ProviderName = Annotated[str, pydantic.Field(pattern=NAME)]
 Deployments = Annotated[tuple[WeightedModel, ...], pydantic.BeforeValidator(_as_list), pydantic.Field(min_length=1)]
 
 

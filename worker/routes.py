@@ -3,14 +3,16 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from providers import deployment, registry, secret, spec
-from worker import config, settings
+from worker import config, provider_key, secret_file, settings
+from worker.provider_key import ProviderKey, Source
 
 # RouteError
 # ├── UnknownModel     no provider, alias or known model has this name
-# ├── MissingKey       the provider needs a key that is not in the environment
+# ├── MissingKey       the provider needs a key that is nowhere, or cannot be read
 # └── BadAddress       nothing usable says where the provider is
 
 
@@ -25,7 +27,7 @@ class UnknownModel(RouteError):
 
 
 class MissingKey(RouteError):
-    """The provider needs a key that is not in the environment, or the key cannot be one."""
+    """The provider needs a key that is nowhere, cannot be read, or cannot be one."""
 
     code = "missing_api_key"
 
@@ -57,8 +59,13 @@ class Provider:
     spec: spec.ProviderSpec
     config: config.ProviderConfig
     base_url: str | None
-    key: str | None = dataclasses.field(repr=False)
+    keys: tuple[ProviderKey, ...]
+    """The first one counts."""
     missing_variable: str | None
+
+    @property
+    def key(self) -> ProviderKey | None:
+        return self.keys[0] if self.keys else None
 
     @property
     def is_elsewhere(self) -> bool:
@@ -74,6 +81,7 @@ class Provider:
                 provider=self.name,
                 spec=self.spec,
                 model=model,
+                account=self.config.account,
                 base_url=self.base_url,
                 api_key=self._secret(),
                 headers=tuple(self.config.headers.items()),
@@ -86,23 +94,37 @@ class Provider:
     def _secret(self) -> secret.Secret | None:
         if self.missing_variable is not None:
             raise MissingKey(
-                f"The provider {self.name!r} needs an API key: set the environment variable {self.missing_variable}",
+                f"The provider {self.name!r} needs an API key: set the environment variable {self.missing_variable}, "
+                f"or run 'gristmill providers set-key {self.name}'",
                 variable=self.missing_variable,
             )
+        if self.key is not None and self.key.value is None:
+            raise MissingKey(f"The key of the provider {self.name!r} cannot be read: {self.key.fault}", variable=None)
         try:
-            return secret.Secret(self.key) if self.key else None
+            return secret.Secret(self.key.value) if self.key and self.key.value else None
         except ValueError as error:
             raise MissingKey(f"The key of the provider {self.name!r} is none: {error}", variable=None) from None
 
 
-class Routes:
-    """Resolves model names. The environment is read once, here."""
+NOTHING: provider_key.Stored = {}
 
-    def __init__(self, config: config.Config, settings: settings.Settings) -> None:
+
+class Routes:
+    """Resolves model names. The environment and the files that hold keys are read once, here."""
+
+    def __init__(
+        self, config: config.Config, settings: settings.Settings, stored: provider_key.Stored = NOTHING
+    ) -> None:
         self._config = config
         self._timeout = settings.call_timeout_seconds
         self._found: dict[str, Route] = {}
-        self.providers = {provider.name: provider for provider in _providers(config, settings)}
+        self.providers = {provider.name: provider for provider in _providers(config, settings, stored)}
+
+    @property
+    def key_files(self) -> frozenset[Path]:
+        """The files that keys were looked for in."""
+        keys = (key for provider in self.providers.values() for key in provider.keys)
+        return frozenset(Path(key.place) for key in keys if key.source is Source.FILE)
 
     def resolve(self, model: str) -> Route:
         """The route of a line's ``model``. Raises RouteError."""
@@ -123,6 +145,11 @@ class Routes:
                 yield f"{provider.name} is called at {provider.base_url}"
             if provider.config.base_url and provider.is_elsewhere and not provider.key and provider.spec.key_env:
                 yield f"{provider.name} gets no key there; api_key: ${{{provider.spec.key_env[0]}}} would send one"
+            for key in provider.keys:
+                if key.fault is not None:
+                    yield f"the key of {provider.name} cannot be read: {key.fault}"
+                if key.source is Source.FILE and secret_file.is_open_to_others(Path(key.place)):
+                    yield f"other users may read {key.place}, the key of {provider.name}: chmod 600 {key.place}"
             if provider.config.has_literal_key:
                 yield f"the key of {provider.name} stands in the configuration file; ${{VARIABLE}} would keep it out"
 
@@ -163,33 +190,35 @@ class Routes:
         return UnknownModel(f"The model {model!r} is neither an alias nor a known model; {hint}")
 
 
-def _providers(configuration: config.Config, settings: settings.Settings) -> Iterator[Provider]:
+def _providers(
+    configuration: config.Config, settings: settings.Settings, stored: provider_key.Stored
+) -> Iterator[Provider]:
     """The configured ones, then every kind that can be reached without being configured."""
     for name, section in configuration.providers.items():
-        yield _provider(name, section, settings)
+        yield _provider(name, section, settings, stored)
     for kind in registry.names():
         if kind not in configuration.providers and kind != "openai_compatible":
-            yield _provider(kind, config.ProviderConfig(), settings)
+            yield _provider(kind, config.ProviderConfig(), settings, stored)
 
 
-def _provider(name: str, section: config.ProviderConfig, settings: settings.Settings) -> Provider:
+def _provider(
+    name: str, section: config.ProviderConfig, settings: settings.Settings, stored: provider_key.Stored
+) -> Provider:
     kind = registry.get(section.kind_of(name) or "openai_compatible")
     base_url, named_by_environment = _address(kind, section, settings)
     at_vendors = _host(base_url) == _host(kind.base_url)
     auth = section.auth or kind.auth
-    key = section.key
     # A key that the file does not name goes to the vendor, or where its owner's environment says: never elsewhere.
-    if section.api_key is None and (at_vendors or named_by_environment):
-        key = _first_set(kind.key_env)
-    missing = section.missing_variable
-    if key is None and missing is None and kind.needs_key and at_vendors and auth != "none":
+    keys = provider_key.find(name, kind, section, stored, wants_environment=at_vendors or named_by_environment)
+    missing = None if keys else section.missing_variable
+    if not keys and missing is None and kind.needs_key and at_vendors and auth != "none":
         missing = kind.key_env[0]
     return Provider(
         name=name,
         spec=dataclasses.replace(kind, auth=auth),
         config=section,
         base_url=base_url,
-        key=key if auth != "none" else None,
+        keys=keys if auth != "none" else (),
         missing_variable=missing if auth != "none" else None,
     )
 

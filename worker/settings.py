@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import platformdirs
 import pydantic
 import pydantic_settings
+
+from worker import secret_file
 
 DAY = 86_400.0
 LONGEST_CALL_SECONDS = 1_200.0
@@ -30,13 +32,17 @@ class Settings(pydantic_settings.BaseSettings):
 
     home: Path = pydantic.Field(default_factory=lambda: platformdirs.user_data_path("gristmill", appauthor=False))
     """All state: database, files, logs, the embedded Valkey."""
-    database_url: str = ""
+    database_url: str = pydantic.Field(default="", repr=False)
     """``sqlite:///...`` or ``postgresql://...``; empty: ``gristmill.db`` in home."""
-    redis_url: str | None = None
+    redis_url: str | None = pydantic.Field(default=None, repr=False)
     """The limiter's Redis or Valkey, and the broker unless ``broker_url`` says otherwise; none: an embedded Valkey."""
-    broker_url: str | None = None
+    broker_url: str | None = pydantic.Field(default=None, repr=False)
     config: Path | None = Path("gristmill.yaml")
     """Read if it exists in the working directory; a path that was set must exist; empty: none."""
+    master_key: pydantic.SecretStr | None = None
+    """Encrypts the secrets in the database; two with a comma between, the newer first, while it is being changed."""
+    master_key_file: Path | None = None
+    """A file that holds it; none, and SQLite: ``master.key`` in home."""
     simulator_url: str | None = None
     """Where ``simulator/*`` models are served; the embedded server sets it for its workers."""
 
@@ -72,7 +78,9 @@ class Settings(pydantic_settings.BaseSettings):
     strict_window: bool = False
     """True: ``24h`` means 24 hours."""
 
-    @pydantic.field_validator("redis_url", "broker_url", "simulator_url", "config", mode="before")
+    @pydantic.field_validator(
+        "redis_url", "broker_url", "simulator_url", "config", "master_key", "master_key_file", mode="before"
+    )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -154,7 +162,7 @@ class Settings(pydantic_settings.BaseSettings):
 def load() -> Settings:
     """Read the environment. Raises SettingsError with every fault in one message."""
     try:
-        return Settings()
+        return Settings(**_from_files())
     except (pydantic.ValidationError, pydantic_settings.SettingsError) as error:
         raise SettingsError(_explain(error)) from None
 
@@ -162,6 +170,26 @@ def load() -> Settings:
 def environment_value(name: str) -> str | None:
     """A variable that a provider or the configuration names, such as ``OPENAI_API_KEY``; empty counts as not set."""
     return os.environ.get(name, "").strip() or None
+
+
+def secret_path(name: str) -> Path | None:
+    """The file that ``<name>_FILE`` says holds the variable's value."""
+    path = environment_value(f"{name}_FILE")
+    return Path(path) if path else None
+
+
+def _from_files() -> dict[str, Any]:
+    """URLs with passwords, from the files that ``GRISTMILL_<NAME>_FILE`` name, unless the variable itself is set."""
+    found = {}
+    for name in ("database_url", "redis_url", "broker_url"):
+        variable = f"GRISTMILL_{name.upper()}"
+        path = secret_path(variable)
+        if path is not None and environment_value(variable) is None:
+            try:
+                found[name] = secret_file.read(path)
+            except secret_file.SecretFileError as error:
+                raise SettingsError(f"{variable}_FILE: {error}") from None
+    return found
 
 
 def _with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:

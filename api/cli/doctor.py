@@ -111,10 +111,14 @@ def _providers(settings: Settings, wrong: list[str]) -> list[Facts]:
     except (config.ConfigError, RouteError) as error:
         wrong.append(str(error))
         return []
+    for provider in routes.providers.values():
+        wrong.extend(f"the key of {provider.name} cannot be read: {key.fault}" for key in provider.keys if key.fault)
     return [
         {
             "name": provider.name,
-            "key": "present" if provider.key else "absent",
+            "key": "present" if provider.key and provider.key.value else "absent",
+            "key_from": provider.key.where if provider.key else None,
+            "shadowed": [key.where for key in provider.keys[1:]],
             "elsewhere": _address(provider.base_url) if provider.is_elsewhere else None,
         }
         for provider in routes.providers.values()
@@ -125,6 +129,11 @@ def _address(url: str | None) -> str | None:
     """Without what may be secret in it."""
     parts = urlsplit(url or "")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if url else None
+
+
+def _key(one: Facts) -> str:
+    shadowed = "".join(f", which hides the one from {where}" for where in one["shadowed"])
+    return f"key {one['key']}" + (f" (from {one['key_from']}{shadowed})" if one["key_from"] else "")
 
 
 def _size(path: Path) -> int:
@@ -145,8 +154,6 @@ def _lines(facts: Facts) -> Iterator[str]:
             yield f"database: {value['url']}, schema {value['schema'] or 'none yet'}"
         elif name == "providers":
             for one in value:
-                yield f"provider {one['name']}: key {one['key']}" + (
-                    f", at {one['elsewhere']}" if one["elsewhere"] else ""
-                )
+                yield f"provider {one['name']}: {_key(one)}" + (f", at {one['elsewhere']}" if one["elsewhere"] else "")
         else:
             yield f"{name.replace('_', ' ')}: {'none' if value is None else value}"

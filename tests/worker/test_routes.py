@@ -118,3 +118,18 @@ def test_a_local_server_wants_no_key():
         routes_of("providers:\n  v: {base_url: 'http://127.0.0.1:1/v1', auth: none}").resolve("v/m").deployments
     )
     assert deployment.spec.auth == "none"
+
+
+def test_a_key_that_nobody_can_read_stops_only_its_provider(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / "gone"))
+    monkeypatch.setenv("A_KEY", "sk-a")
+    found = routes_of("providers:\n  a: {kind: openai, api_key: '${A_KEY}'}")
+    with pytest.raises(routes.MissingKey, match="gone cannot be read"):
+        found.resolve("openai/gpt-4o")
+    assert found.resolve("a/gpt-4o").deployments[0].api_key is not None
+
+
+def test_an_account_is_part_of_the_scope(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    (deployment,) = routes_of("providers:\n  openai: {account: work}").resolve("openai/gpt-4o").deployments
+    assert deployment.scope == "openai/work/gpt-4o"

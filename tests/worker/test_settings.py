@@ -93,3 +93,18 @@ def test_a_strict_window_is_a_day(monkeypatch: pytest.MonkeyPatch):
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SOME_KEY", "")
     assert settings.environment_value("SOME_KEY") is None
+
+
+def test_a_url_with_a_password_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "url").write_text("postgresql://mill:hidden@db/mill\n")
+    monkeypatch.setenv("GRISTMILL_DATABASE_URL_FILE", str(tmp_path / "url"))
+    assert settings.load().database == "postgresql+psycopg://mill:hidden@db/mill"
+    assert "hidden" not in repr(settings.load())
+    monkeypatch.setenv("GRISTMILL_DATABASE_URL", "sqlite:////srv/mill.db")
+    assert settings.load().database == "sqlite:////srv/mill.db"
+
+
+def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRISTMILL_REDIS_URL_FILE", "/nowhere/url")
+    with pytest.raises(settings.SettingsError, match="GRISTMILL_REDIS_URL_FILE: /nowhere/url cannot be read"):
+        settings.load()

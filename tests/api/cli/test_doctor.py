@@ -18,7 +18,7 @@ def test_a_sound_home_is_well_and_shows_no_key(
     monkeypatch.setenv("OPENAI_BASE_URL", "http://me:hidden@gpu-7:8000/v1")
     done = gristmill("doctor")
     assert (done.status, done.out.splitlines()[-1]) == (0, "All well.")
-    assert "provider openai: key present, at http://gpu-7:8000/v1" in done.out
+    assert "provider openai: key present (from environment OPENAI_API_KEY), at http://gpu-7:8000/v1" in done.out
     found = examined(gristmill)
     assert "sk-secret" not in str(found) and "hidden" not in str(found) + done.out + done.err
     assert (found["home"], found["server"], found["database"]["schema"]) == (str(home), None, None)
@@ -42,3 +42,21 @@ def test_an_unusable_setting_is_told(gristmill: Gristmill, monkeypatch: pytest.M
     done = gristmill("doctor")
     assert done.status == 1
     assert "GRISTMILL_LEASE_SECONDS" in done.out
+
+
+def test_a_key_that_hides_another_is_told(
+    gristmill: Gristmill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("sk-of-the-file")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / "key"))
+    hides = f"(from environment OPENAI_API_KEY, which hides the one from file {tmp_path / 'key'})"
+    assert hides in gristmill("doctor").out
+
+
+def test_a_key_file_that_cannot_be_read_is_wrong(
+    gristmill: Gristmill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / "gone"))
+    [fault] = examined(gristmill)["wrong"]
+    assert f"{tmp_path / 'gone'} cannot be read" in fault
