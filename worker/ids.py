@@ -10,6 +10,7 @@ LENGTH = 24
 _FILE = re.compile(f"file-[a-z0-9]{{{LENGTH}}}")
 _BATCH = re.compile(f"batch_[a-z0-9]{{{LENGTH}}}")
 _ENDPOINT = re.compile(f"we_[a-z0-9]{{{LENGTH}}}")
+_JOB = re.compile(f"job_[a-z0-9]{{{LENGTH}}}")
 _DELIVERY = re.compile(f"wh_[a-z0-9]{{{LENGTH}}}")
 
 
@@ -19,6 +20,10 @@ def new_file() -> str:
 
 def new_batch() -> str:
     return "batch_" + _random()
+
+
+def new_job() -> str:
+    return "job_" + _random()
 
 
 def new_event() -> str:
@@ -40,6 +45,10 @@ def is_file(text: str) -> bool:
 
 def is_batch(text: str) -> bool:
     return _BATCH.fullmatch(text) is not None
+
+
+def is_job(text: str) -> bool:
+    return _JOB.fullmatch(text) is not None
 
 
 def is_webhook_endpoint(text: str) -> bool:

@@ -11,6 +11,7 @@ from sqlmodel import SQLModel
 from worker.tables.batches import Batch, Tally
 from worker.tables.events import Event
 from worker.tables.files import File
+from worker.tables.held import RequestBody
 from worker.tables.idempotency import Idempotency
 from worker.tables.jobs import Job, Slice
 from worker.tables.keys import LINE_BITS, job_batch, job_id, job_line
@@ -31,6 +32,7 @@ __all__ = [
     "LEADERSHIP",
     "LINE_BITS",
     "PROCESS",
+    "REQUEST_BODY",
     "RESULT",
     "SCOPE",
     "SLICE",
@@ -46,6 +48,7 @@ __all__ = [
     "Leadership",
     "LineError",
     "Process",
+    "RequestBody",
     "Result",
     "Scope",
     "Slice",
@@ -63,7 +66,7 @@ def _core(model: type[SQLModel]) -> Table:
 
 BATCH, TALLY, SLICE, JOB = _core(Batch), _core(Tally), _core(Slice), _core(Job)
 ATTEMPT, RESULT, FILE, SCOPE = _core(Attempt), _core(Result), _core(File), _core(Scope)
-PROCESS, LEADERSHIP = _core(Process), _core(Leadership)
+PROCESS, LEADERSHIP, REQUEST_BODY = _core(Process), _core(Leadership), _core(RequestBody)
 EVENT, ENDPOINT, DELIVERY, DELIVERY_ATTEMPT = (
     _core(Event),
     _core(WebhookEndpoint),

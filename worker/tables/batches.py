@@ -12,6 +12,7 @@ class Batch(SQLModel, table=True):
     __tablename__ = "batch"
     __table_args__ = (
         Index("batch_due", "due_at"),
+        Index("batch_by_status", "status", "kind", "number"),
         Index("batch_by_owner", "owner", "kind", "number"),
         Index("batch_by_identity", "owner", "identity"),
         Index("batch_by_fingerprint", "owner", "fingerprint"),
