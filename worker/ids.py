@@ -38,6 +38,10 @@ def new_delivery() -> str:
     return "wh_" + _random()
 
 
+def new_api_key() -> str:
+    return "key_" + _random()
+
+
 def is_file(text: str) -> bool:
     """Whether ``text`` could be the id of an uploaded file. Everything else must not reach SQL or a path."""
     return _FILE.fullmatch(text) is not None

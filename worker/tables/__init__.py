@@ -8,6 +8,7 @@ from typing import cast
 from sqlalchemy import Table
 from sqlmodel import SQLModel
 
+from worker.tables.api_keys import ApiKey, Spend
 from worker.tables.batches import Batch, Tally
 from worker.tables.events import Event
 from worker.tables.files import File
@@ -20,6 +21,7 @@ from worker.tables.results import Attempt, LineError, Result
 from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint
 
 __all__ = [
+    "API_KEY",
     "ATTEMPT",
     "BATCH",
     "DELIVERY",
@@ -36,7 +38,9 @@ __all__ = [
     "RESULT",
     "SCOPE",
     "SLICE",
+    "SPEND",
     "TALLY",
+    "ApiKey",
     "Attempt",
     "Batch",
     "Delivery",
@@ -52,6 +56,7 @@ __all__ = [
     "Result",
     "Scope",
     "Slice",
+    "Spend",
     "Tally",
     "WebhookEndpoint",
     "job_batch",
@@ -74,4 +79,5 @@ EVENT, ENDPOINT, DELIVERY, DELIVERY_ATTEMPT = (
     _core(DeliveryAttempt),
 )
 IDEMPOTENCY = _core(Idempotency)
+API_KEY, SPEND = _core(ApiKey), _core(Spend)
 """The same tables for statements of SQLAlchemy Core, which the hot paths use."""

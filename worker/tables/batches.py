@@ -17,6 +17,7 @@ class Batch(SQLModel, table=True):
         Index("batch_by_identity", "owner", "identity"),
         Index("batch_by_fingerprint", "owner", "fingerprint"),
         Index("batch_by_input", "input_file_id"),
+        Index("batch_over_budget", "api_key", "over_budget_until"),
     )
 
     number: int | None = Field(default=None, sa_column=Column(SERIAL, primary_key=True, autoincrement=True))
@@ -64,6 +65,9 @@ class Batch(SQLModel, table=True):
     """No open line may start for a reason outside the batch; this time does not count against its window."""
     capped_at: float | None = None
     """The next call would pass ``max_cost``."""
+    over_budget_at: float | None = None
+    over_budget_until: float | None = None
+    """Until then the next call would pass a budget of the batch's API key."""
     due_at: float | None = None
     due_tries: int = 0
 
