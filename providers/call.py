@@ -10,7 +10,7 @@ async def call(
 ) -> result.ProviderResult:
     """Raises ProviderError, or CancelledError when cancelled; any other exception is a bug."""
     dialect = wire.get(deployment.spec.wire)
-    url = deployment.urls.get(request.endpoint)
+    url = deployment.urls.get(dialect.path(request.endpoint))
     if url is None:
         raise errors.InvalidRequestError(f"{deployment.provider} has no {request.endpoint}", code="unknown_endpoint")
     body = dialect.body(request, deployment)

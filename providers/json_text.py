@@ -24,6 +24,14 @@ def loads(text: bytes) -> typing.Any:
         raise ValueError("nested too deeply") from None
 
 
+def dumps(value: typing.Any) -> bytes:
+    """One line; the standard library writes what orjson refuses: lone surrogates, numbers beyond 64 bits."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
+
+
 def one_line(text: bytes) -> bytes:
     """The same JSON on one line; digits and escapes stay as they are.
 

@@ -7,7 +7,7 @@ import dataclasses
 class ProviderRequest:
     """One request. The body goes out byte for byte; only the token of its "model" value is replaced."""
 
-    endpoint: str  # "chat/completions" | "embeddings" | "completions": the path below /v1/
+    endpoint: str  # "chat/completions" | "embeddings" | "completions" | "messages": the path below /v1/
     model: str  # the upstream name to send, without "provider/"
     body: bytes  # the caller's JSON object, raw
     model_offset: int  # where the string token of the top-level "model" value starts in body, quotes included

@@ -21,6 +21,7 @@ class ProviderSpec:
     needs_key: bool = True
     endpoints: frozenset[str] = frozenset({"chat/completions"})
     known_models: tuple[str, ...] = ()  # fnmatch patterns of bare names that mean this provider
+    output_limit: str = "max_tokens"  # its word for the most output tokens, where we choose it
     scope_of: typing.Literal["model", "account"] = "model"  # whose quota a call spends
     genai_prices: str | None = None  # its id in genai-prices; None: never priced from there
     cost_field: str | None = None  # the field of "usage" in which the provider says the cost in USD

@@ -11,6 +11,7 @@ SPEC = spec.ProviderSpec(
     key_env=("OPENAI_API_KEY",),
     base_url_env="OPENAI_BASE_URL",
     endpoints=frozenset({"chat/completions", "embeddings", "completions"}),
+    output_limit="max_completion_tokens",  # its reasoning models refuse max_tokens
     known_models=("gpt-*", "chatgpt-*", "o[1-9]*", "ft:*", "text-embedding-*", "davinci-002", "babbage-002"),
     genai_prices="openai",
 )

@@ -10,6 +10,9 @@ from providers import answer, deployment, request, result
 class Wire(typing.Protocol):
     """What a dialect's module defines."""
 
+    def path(self, endpoint: str) -> str:
+        """The path, below the base URL, that serves requests to ``endpoint``."""
+
     def body(self, asked: request.ProviderRequest, to: deployment.Deployment) -> bytes:
         """The bytes to send."""
 

@@ -1,13 +1,19 @@
-"""OpenAI's dialect: chat completions, completions and embeddings."""
+"""OpenAI's dialect: chat completions, completions and embeddings; Anthropic's Messages as chat completions."""
 
 import collections.abc
 import json
 import typing
 
-from providers import answer, deployment, json_text, rate_headers, request, result, usage
+from providers import answer, deployment, errors, json_text, rate_headers, request, result, usage
+from providers.messages import answer as message_answer
+from providers.messages import fields
+from providers.messages import request as message_request
 from providers.wire import openai_errors, openai_usage
 
 Json = dict[str, typing.Any]
+
+MESSAGES = "messages"
+"""The endpoint whose requests and answers are in Anthropic's format."""
 
 # A choice's finish_reason; an unknown or missing one counts as complete (many servers invent their own).
 _ENDINGS = {
@@ -31,10 +37,17 @@ class _FailedError(Exception):
     """A choice that the provider itself calls failed."""
 
 
+def path(endpoint: str) -> str:
+    return "chat/completions" if endpoint == MESSAGES else endpoint
+
+
 def body(asked: request.ProviderRequest, to: deployment.Deployment) -> bytes:
     """The caller's bytes with only the model's name replaced; re-modelled only where extra_params must be added."""
-    start, end = asked.model_offset, asked.model_offset + asked.model_length
-    sent = b"".join((asked.body[:start], json.dumps(asked.model).encode(), asked.body[end:]))
+    if asked.endpoint == MESSAGES:
+        sent = _as_chat(asked, to)
+    else:
+        start, end = asked.model_offset, asked.model_offset + asked.model_length
+        sent = b"".join((asked.body[:start], json.dumps(asked.model).encode(), asked.body[end:]))
     return json_text.with_defaults(sent, to.extra_params) if to.extra_params else sent
 
 
@@ -48,6 +61,11 @@ def read(got: answer.Answer, asked: request.ProviderRequest, to: deployment.Depl
         raise openai_errors.from_answer(got, to, spent)
     try:
         ending = _READERS[asked.endpoint](data)
+        spent = None if _is_miscounted(spent, asked, ending) else spent
+        if asked.endpoint == MESSAGES:
+            line = message_answer.translated(data, asked.model, spent)
+        else:
+            line = json_text.one_line(got.body)
     except _FailedError as error:
         raise openai_errors.failed(got, to, str(error), spent) from None
     except (TypeError, KeyError, AttributeError) as error:
@@ -55,14 +73,21 @@ def read(got: answer.Answer, asked: request.ProviderRequest, to: deployment.Depl
     return result.ProviderResult(
         status_code=got.status_code,
         request_id=openai_errors.request_id(got),
-        body=json_text.one_line(got.body),
+        body=line,
         model=json_text.storable(data.get("model")),
         fingerprint=json_text.storable(data.get("system_fingerprint")),
-        usage=None if _is_miscounted(spent, asked, ending) else spent,
+        usage=spent,
         cost=openai_usage.cost(data, to.spec.cost_field),
         ending=ending,
         headers=rate_headers.select(got.headers),
     )
+
+
+def _as_chat(asked: request.ProviderRequest, to: deployment.Deployment) -> bytes:
+    try:
+        return message_request.translated(asked.body, asked.model, limit=to.spec.output_limit)
+    except fields.Refused as refused:
+        raise errors.InvalidRequestError(str(refused), type="invalid_request_error", param=refused.where) from None
 
 
 def _is_miscounted(spent: usage.Usage | None, asked: request.ProviderRequest, ending: result.Ending) -> bool:
@@ -139,4 +164,5 @@ _READERS: dict[str, collections.abc.Callable[[Json], result.Ending]] = {
     "chat/completions": _chat,
     "completions": _completion,
     "embeddings": _embeddings,
+    MESSAGES: _chat,
 }

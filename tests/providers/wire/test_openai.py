@@ -216,3 +216,41 @@ def test_garbage_gives_a_result_or_a_provider_error_and_nothing_else(body, endpo
         assert isinstance(got, result.ProviderResult)
         assert b"\n" not in got.body
         assert json.loads(got.body) is not None
+
+
+def asking_messages(**params: typing.Any) -> request.ProviderRequest:
+    body = json.dumps({"model": "alias", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], **params})
+    return request.ProviderRequest(
+        endpoint="messages", model="real", body=body.encode(), model_offset=0, model_length=0
+    )
+
+
+def test_messages_are_asked_as_chat():
+    to = faulty_server.deployed("http://h/v1", extra_params={"seed": 1})
+    assert openai.path("messages") == "chat/completions" and openai.path("embeddings") == "embeddings"
+    assert json.loads(openai.body(asking_messages(), to)) == {
+        "model": "real", "messages": [{"role": "user", "content": "x"}], "max_completion_tokens": 9, "seed": 1
+    }  # fmt: skip
+
+
+def test_messages_that_cannot_be_asked_as_chat_are_wrong_requests():
+    with pytest.raises(errors.InvalidRequestError) as caught:
+        openai.body(asking_messages(top_k=4), TO)
+    assert caught.value.param == "top_k" and not caught.value.may_be_billed
+
+
+def test_an_answer_to_messages_is_a_message_and_is_counted_as_chat():
+    got = answer.Answer(200, {}, json.dumps(faulty_server.chat()).encode())
+    read_back = openai.read(got, asking_messages(), TO)
+    assert json.loads(read_back.body)["content"] == [{"type": "text", "text": "Hello!"}]
+    assert read_back.usage is not None and read_back.usage.input_tokens == 10
+    assert (read_back.ending, read_back.model) == (result.Ending.COMPLETE, "m")
+
+
+def test_a_call_of_a_tool_without_a_function_is_no_answer():
+    message: typing.Any = {"role": "assistant", "content": None, "tool_calls": [{}]}
+    choices = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
+    got = answer.Answer(200, {}, json.dumps(faulty_server.chat(choices=choices)).encode())
+    with pytest.raises(errors.BadResponseError) as caught:
+        openai.read(got, asking_messages(), TO)
+    assert caught.value.usage is not None

@@ -1,0 +1,1 @@
+"""Anthropic's Messages, said in OpenAI's words and back: for providers that speak OpenAI's dialect."""
