@@ -18,7 +18,7 @@ from worker.tables.jobs import Job, Slice
 from worker.tables.keys import LINE_BITS, job_batch, job_id, job_line
 from worker.tables.operations import Leadership, Process, Scope
 from worker.tables.results import Attempt, LineError, Result
-from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint
+from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint, WebhookSecret
 
 __all__ = [
     "API_KEY",
@@ -40,6 +40,7 @@ __all__ = [
     "SLICE",
     "SPEND",
     "TALLY",
+    "WEBHOOK_SECRET",
     "ApiKey",
     "Attempt",
     "Batch",
@@ -59,6 +60,7 @@ __all__ = [
     "Spend",
     "Tally",
     "WebhookEndpoint",
+    "WebhookSecret",
     "job_batch",
     "job_id",
     "job_line",
@@ -78,6 +80,7 @@ EVENT, ENDPOINT, DELIVERY, DELIVERY_ATTEMPT = (
     _core(Delivery),
     _core(DeliveryAttempt),
 )
+WEBHOOK_SECRET = _core(WebhookSecret)
 IDEMPOTENCY = _core(Idempotency)
 API_KEY, SPEND = _core(ApiKey), _core(Spend)
 """The same tables for statements of SQLAlchemy Core, which the hot paths use."""

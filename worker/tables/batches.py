@@ -44,6 +44,9 @@ class Batch(SQLModel, table=True):
     max_cost: int | None = Field(default=None, sa_type=BigInteger)
     allow_unknown_cost: bool = False
     output_expires_after: int | None = None
+    webhook_endpoint: str | None = Field(default=None, index=True)
+    """Is told of this batch, besides the owner's other endpoints."""
+    webhook_events: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
 
     created_at: float
     window_seconds: float | None = None

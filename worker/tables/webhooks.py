@@ -1,11 +1,11 @@
 """Who is told what: endpoints, what is to be sent to them, and what came of it."""
 
-from sqlalchemy import JSON, Column, Index, Integer, LargeBinary, String, UniqueConstraint
+from sqlalchemy import JSON, Boolean, Column, Index, Integer, LargeBinary, String, UniqueConstraint, false
 from sqlmodel import Field, SQLModel
 
 
 class WebhookEndpoint(SQLModel, table=True):
-    """A URL that an owner wants to be called for some types of events."""
+    """A URL that an owner wants to be called for some types of events, or for the batches that name it."""
 
     __tablename__ = "webhook_endpoint"
 
@@ -13,8 +13,15 @@ class WebhookEndpoint(SQLModel, table=True):
     owner: str = Field(index=True)
     name: str
     url: str
+    receiver: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
+    """Host and port of the URL: what is sent to one receiver does not wait for another."""
+    of_batches: bool = Field(
+        default=False, sa_column=Column(Boolean, nullable=False, default=False, server_default=false())
+    )
+    """Made by batches with a ``webhook_url``: signed with the owner's secret, and told what each batch asked for."""
     event_types: list[str] = Field(sa_type=JSON)
     secret: str
+    """Empty if ``of_batches``."""
     old_secret: str | None = None
     """Signs beside the new one until ``old_secret_until``."""
     old_secret_until: float | None = None
@@ -25,6 +32,19 @@ class WebhookEndpoint(SQLModel, table=True):
     failing_since: float | None = None
     rests_until: float | None = None
     """It asked for patience: nothing is sent to it before."""
+
+
+class WebhookSecret(SQLModel, table=True):
+    """An owner's secret, with which the webhooks of his batches are signed."""
+
+    __tablename__ = "webhook_secret"
+
+    owner: str = Field(primary_key=True)
+    secret: str
+    old_secret: str | None = None
+    old_secret_until: float | None = None
+    created_at: float
+    updated_at: float
 
 
 class Delivery(SQLModel, table=True):
