@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from api import errors
 from api.guard import Guard
+from api.keyring import Keyring
 from api.request_ids import RequestIds
 from api.routes import batch_events, batch_jobs, batch_moves, batches, files, health, models, usage, webhooks
 from api.services import Services
@@ -22,7 +23,7 @@ def create_app(services: Services, *, version: str = "0") -> FastAPI:
     errors.install(app)
     for room in (files, batches, batch_events, batch_jobs, batch_moves, models, health, usage, webhooks):
         app.include_router(room.router)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, keyring=Keyring(services.database, services.local_token))
     app.add_middleware(RequestIds)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

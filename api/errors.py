@@ -2,6 +2,7 @@
 
 ApiError
  ├ BadRequest
+ ├ Unauthorized
  ├ Forbidden
  ├ NotFound
  ├ MethodNotAllowed
@@ -50,6 +51,11 @@ class ApiError(Exception):
 
 class BadRequest(ApiError):
     status = 400
+
+
+class Unauthorized(ApiError):
+    status = 401
+    headers: ClassVar[Mapping[str, str]] = {"www-authenticate": "Bearer"}
 
 
 class Forbidden(ApiError):
@@ -149,9 +155,13 @@ def _http_exception(request: Request, error: Exception) -> Response:
     return unexpected()
 
 
+def database_away() -> ApiError:
+    return Unavailable("The database does not answer. Please try again.", code="database_unavailable")
+
+
 def _database_away(request: Request, error: Exception) -> Response:
     log.warning("503 for %s %s: %s", request.method, request.url.path, error)
-    return response(Unavailable("The database does not answer. Please try again.", code="database_unavailable"))
+    return response(database_away())
 
 
 def _blob_error(request: Request, error: Exception) -> Response:

@@ -1,28 +1,38 @@
-"""The keyless mode: only programs of this machine get in, and no web page can make a browser spend money.
+"""Who gets in: the holders of API keys or, while there never was a key, only the programs of this machine.
 
-A page can send requests to loopback, but not without an Origin, not under a Host name of ours that it had to resolve
-elsewhere (DNS rebinding), and not with a JSON content type.
+In that keyless mode no web page may make a browser spend money: a page can send requests to loopback, but not without
+an Origin, not under a Host name of ours that it had to resolve elsewhere (DNS rebinding), and not with a JSON content
+type.
 """
 
 import ipaddress
+import logging
 import re
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import errors
+from api import errors, keyring
+from api.keyring import Caller, Keyring
+from worker.database import DatabaseAway
+
+log = logging.getLogger("gristmill.api")
 
 JSON_BODY = 1 << 20
 """Bytes that a JSON request may have."""
 UPLOAD_PATHS = frozenset({"/v1/files"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+"""Everybody may see them where keys are needed."""
 
 _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9a-zA-Z.-]+))(?::[0-9]{1,5})?")
 
 
 class Guard:
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
         self.app = app
+        self._keyring = keyring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -35,8 +45,9 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         try:
-            _check_host(headers)
-            _check_origin(headers)
+            caller = await self._caller(scope["path"], headers)
+            if caller is not None:
+                scope.setdefault("state", {})["caller"] = caller
             if scope["path"] not in UPLOAD_PATHS:
                 _check_json(headers)
                 receive = _replayed(await _read_body(receive), receive)
@@ -45,6 +56,26 @@ class Guard:
             return
         except errors.ApiError as error:
             await errors.response(error)(scope, receive, send)
+
+    async def _caller(self, path: str, headers: Headers) -> Caller | None:
+        """None for whoever only sees what is open to all. Raises ApiError."""
+        try:
+            keyless = self._keyring.is_keyless
+            if keyless is None:
+                keyless = await run_in_threadpool(self._keyring.look_for_keys)
+            if keyless:
+                _check_host(headers)
+                _check_origin(headers)
+                return keyring.LOCAL
+            if path in OPEN_PATHS:
+                return None
+            secret = keyring.secret_in(headers)
+            return self._keyring.recent(secret) or await run_in_threadpool(self._keyring.caller, secret)
+        except DatabaseAway as error:
+            if path in OPEN_PATHS:
+                return None
+            log.warning("503 for %s: %s", path, error)
+            raise errors.database_away() from None
 
 
 def is_loopback(host: str) -> bool:

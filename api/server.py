@@ -7,6 +7,7 @@ import argparse
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from types import FrameType
 
+import sqlalchemy
 import uvicorn
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -27,6 +29,7 @@ from worker import catalog, celery_app
 from worker import settings as settings_module
 from worker.catalog import Catalog
 from worker.config import ConfigError
+from worker.database import Database, DatabaseAway
 from worker.doorbell import CeleryDoorbell
 from worker.embedded import home
 from worker.embedded.home import Home
@@ -35,6 +38,8 @@ from worker.embedded.valkey import ValkeyError
 from worker.migrations import MigrationError
 from worker.routes import RouteError
 from worker.settings import Settings, SettingsError
+from worker.store import api_keys
+from worker.tables import API_KEY
 from worker.wiring import Wiring, wire
 
 log = logging.getLogger("gristmill.server")
@@ -45,6 +50,8 @@ KEEP_ALIVE_SECONDS = 75
 SHUTDOWN_SECONDS = 5
 """Answers under way may end for so long."""
 USAGE_ERROR = 2
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""How this machine reaches a server that listens on all addresses."""
 
 EXPECTED = (
     SettingsError,
@@ -86,23 +93,25 @@ def serve(host: str, port: int) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP. Raises ServerError or what the settings, home or children raise."""
     settings = settings_module.load()
     stop = _Stop()
-    listener = listen(host, port)
+    token = secrets.token_urlsafe(32)
+    listener = listen(host, port, keyless=guard.is_loopback(host) or not _has_keys(settings))
     with listener, _home(settings) as place, _children(settings, place) as grown:
         wiring = wire(grown)
         broker = celery_app.make_app(grown)
-        server = _Server(_uvicorn_config(services(wiring, broker, stop)))
+        server = _Server(_uvicorn_config(services(wiring, broker, stop, token)))
         _tell(wiring)
-        with _announced(place, listener):
+        with _announced(place, listener, token):
             stop.call(server)
             server.run(sockets=[listener])
         wiring.database.close()
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, keyless: bool = True) -> socket.socket:
     """Raises ServerError, before anything was started."""
-    if not guard.is_loopback(host):
+    if keyless and not guard.is_loopback(host):
         raise ServerError(
-            f"Without API keys the server listens on loopback addresses only (127.0.0.1, ::1), not on {host}."
+            f"Without API keys the server listens on loopback addresses only (127.0.0.1, ::1), not on {host}: "
+            "'gristmill keys create NAME' makes a key."
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
@@ -116,7 +125,23 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def services(wiring: Wiring, broker: Celery, stop: "_Stop") -> Services:
+def _has_keys(settings: Settings) -> bool:
+    """Whether a key was ever made; looked up before the database is migrated or even there."""
+    path = sqlalchemy.make_url(settings.database).database
+    if settings.database.startswith("sqlite") and not os.path.exists(path or ""):
+        return False
+    database = Database(settings.database)
+    try:
+        with database.read() as session:
+            has_table = sqlalchemy.inspect(session.connection()).has_table(API_KEY.name)
+            return has_table and api_keys.any_ever(session)
+    except DatabaseAway as error:
+        raise ServerError(f"Whether there are API keys is not known: {error}.") from None
+    finally:
+        database.close()
+
+
+def services(wiring: Wiring, broker: Celery, stop: "_Stop", token: str) -> Services:
     return Services(
         database=wiring.database,
         blobs=wiring.blobs,
@@ -126,6 +151,7 @@ def services(wiring: Wiring, broker: Celery, stop: "_Stop") -> Services:
         slice_jobs=lambda route: _slice_jobs(wiring.catalog, route),
         day_window_seconds=wiring.settings.day_window_seconds,
         lease_seconds=wiring.settings.lease_seconds,
+        local_token=token,
         openai_limits=wiring.config.limits == "openai",
         webhook_private=wiring.settings.webhook_allow_private,
         is_stopping=lambda: stop.was_called,
@@ -150,11 +176,12 @@ def _children(settings: Settings, place: Home) -> Iterator[Settings]:
 
 
 @contextmanager
-def _announced(place: Home, listener: socket.socket) -> Iterator[None]:
-    """server.json says where we are, from when we listen until we stop."""
+def _announced(place: Home, listener: socket.socket, token: str) -> Iterator[None]:
+    """server.json says where we are and what opens to this machine's user, from when we listen until we stop."""
     address, port = listener.getsockname()[:2]
+    address = EVERYWHERE.get(address, address)
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-    state = {"pid": os.getpid(), "url": url, "version": version("gristmill")}
+    state = {"pid": os.getpid(), "url": url, "version": version("gristmill"), "token": token}
     home.write_private(place.server_state, json.dumps(state).encode())
     log.info("Gristmill %s serves %s/v1 (docs: %s/docs), home %s", version("gristmill"), url, url, place.path)
     try:
@@ -179,7 +206,10 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
 def _tell(wiring: Wiring) -> None:
     config = wiring.settings.config
     log.info("configuration: %s", config or "none (no gristmill.yaml in the working directory)")
-    log.info("without API keys: loopback only, and pages of other origins are refused")
+    if _has_keys(wiring.settings):
+        log.info("every request needs an API key")
+    else:
+        log.info("without API keys: loopback only, and pages of other origins are refused")
     for note in wiring.routes.notes():
         log.info("%s", note)
 

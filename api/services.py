@@ -28,6 +28,8 @@ class Services:
     """What ``24h`` means."""
     lease_seconds: float
     """A worker that was not seen for so long is gone."""
+    local_token: str | None = None
+    """What the command line of this machine shows instead of an API key."""
     openai_limits: bool = False
     stall_seconds: float = 60.0
     """An upload that brings no byte for so long is given up."""

@@ -43,6 +43,10 @@ class Settings(pydantic_settings.BaseSettings):
     """Encrypts the secrets in the database; two with a comma between, the newer first, while it is being changed."""
     master_key_file: Path | None = None
     """A file that holds it; none, and SQLite: ``master.key`` in home."""
+    url: str | None = None
+    """The server that the command line talks to; none: the one of this machine."""
+    api_key: pydantic.SecretStr | None = None
+    """What the command line shows to the server that it was named."""
     simulator_url: str | None = None
     """Where ``simulator/*`` models are served; the embedded server sets it for its workers."""
 

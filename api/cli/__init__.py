@@ -23,6 +23,7 @@ COMMANDS = {
     "resume": ("api.cli.batches:resume", "Let a paused, held or capped BATCH go on."),
     "retry": ("api.cli.batches:retry", "Run the lines of BATCH again that did not succeed."),
     "extend": ("api.cli.batches:extend", "Give BATCH another time limit."),
+    "keys": ("api.cli.keys:keys", "Make, show, change and revoke API keys."),
     "serve": ("api.cli.serving:serve", "Serve the API, with everything it needs."),
     "doctor": ("api.cli.doctor:doctor", "Tell what is here and what is wrong; exit 1 if something is."),
     "worker": ("api.cli.serving:worker", "Run one more worker process."),

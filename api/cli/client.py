@@ -25,12 +25,13 @@ _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 class Client:
     """Raises ApiFault for what the server refuses and ServerGone when it does not answer."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, key: str | None = None) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         is_local = _is_loopback(self.url)
         self._http = httpx.Client(
             base_url=self.url,
             timeout=TIMEOUT,
+            headers={} if key is None else {"authorization": f"Bearer {key}"},
             trust_env=not is_local,  # a proxy of the environment must not see what is meant for this machine
             verify=_NO_AUTHORITIES if is_local and self.url.startswith("http:") else True,
         )

@@ -32,9 +32,9 @@ class Link:
     """Raises UsageFault if nothing can be started here, and ServerGone if a server was and does not come up."""
 
     def __init__(self, place: home.Home | None, settings: Settings, *, url: str | None, with_lifeline: bool) -> None:
-        self._place = place if url is None else None
+        self._url = url or settings.url
+        self._place = place if self._url is None else None
         self._settings = settings
-        self._url = url
         self._with_lifeline = with_lifeline
         self._own: subprocess.Popen[bytes] | None = None
         self._started_at = float("-inf")
@@ -44,7 +44,7 @@ class Link:
     def client(self) -> Client:
         """Opened at first use."""
         if self._client is None:
-            self._client = Client(self._url or self._join_or_start())
+            self._client = self._open()
         return self._client
 
     @property
@@ -58,7 +58,7 @@ class Link:
         elif not self.client.is_alive():
             self._bury()
             self.client.close()
-            self._client = Client(self._join_or_start())
+            self._client = self._open()
 
     def release(self, *, keep: bool = False) -> None:
         """Let go of the server. One of our own drains and ends, unless it shall be kept."""
@@ -75,6 +75,11 @@ class Link:
             self._own.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._own.wait(STOP_SECONDS)
+
+    def _open(self) -> Client:
+        if self._place is None:
+            return _named(str(self._url), self._settings)
+        return Client(self._join_or_start(), key=local_token(self._place))
 
     def _await_named(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -167,15 +172,16 @@ def load_settings() -> Settings:
 
 def connect(url: str | None) -> Client:
     """The server that is named or runs here; none is started. Raises UsageFault."""
-    if url is not None:
-        return Client(url)
-    place = home.Home(path=load_settings().home)
+    settings = load_settings()
+    if url is not None or settings.url is not None:
+        return _named(str(url or settings.url), settings)
+    place = home.Home(path=settings.home)
     found = running_url(place) if place.path.is_dir() and place.is_locked else None
     if found is None:
         raise faults.UsageFault(
-            f"no server runs in {place.path}. 'gristmill serve' starts one; --server names another."
+            f"no server runs in {place.path}. 'gristmill serve' starts one; --server or GRISTMILL_URL names another."
         )
-    return Client(found)
+    return Client(found, key=local_token(place))
 
 
 def running_url(place: home.Home) -> str | None:
@@ -191,12 +197,22 @@ def running_url(place: home.Home) -> str | None:
     return url
 
 
+def local_token(place: home.Home) -> str | None:
+    """What the server of this home takes instead of an API key; only this machine's user can read it."""
+    token = _state(place).get("token")
+    return token if isinstance(token, str) else None
+
+
 def log_tail(path: Path) -> str:
     try:
         lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
     except OSError:
         lines = []
     return "\n".join([f"The end of {path}:", *(f"  {line}" for line in lines)])
+
+
+def _named(url: str, settings: Settings) -> Client:
+    return Client(url, key=settings.api_key.get_secret_value() if settings.api_key else None)
 
 
 def _state(place: home.Home) -> dict[str, object]:

@@ -12,7 +12,9 @@ from api.cli import server_link
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Without API keys only loopback is allowed.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Any other needs an API key first: gristmill keys create."
+)
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 takes a free one.")
 def serve(host: str, port: int) -> None:
     """Serve the API, with everything it needs, until it is stopped."""

@@ -8,7 +8,8 @@ from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from sqlmodel import Session
 
 from api import batch_answer, errors, faults, idempotency, present, schemas
-from api.deps import Caller, CallerDep, ServicesDep
+from api.deps import CallerDep, ServicesDep
+from api.keyring import Caller
 from api.services import Services
 from worker import windows
 from worker.store import batches, progress

@@ -17,7 +17,10 @@ import pytest
 from api import server
 from api.server import ServerError
 from tests import polling
+from worker import migrations
+from worker.database import Database
 from worker.settings import Settings
+from worker.store import api_keys
 
 REQUEST = {
     "custom_id": "a",
@@ -31,6 +34,19 @@ REQUEST = {
 def test_without_keys_only_loopback_is_listened_on(host: str) -> None:
     with pytest.raises(ServerError, match="loopback"):
         server.listen(host, 0)
+
+
+def test_with_a_key_any_address_is_listened_on(home: Path) -> None:
+    settings = Settings()
+    assert not server._has_keys(settings)
+    database = Database(settings.database)
+    migrations.upgrade(database)
+    assert not server._has_keys(settings)
+    database.write(lambda session: api_keys.create(session, "ann", "ann"))
+    database.close()
+    assert server._has_keys(settings)
+    with server.listen("0.0.0.0", 0, keyless=False) as listener:
+        assert listener.getsockname()[0] == "0.0.0.0"
 
 
 def test_a_port_that_is_taken_is_named() -> None:

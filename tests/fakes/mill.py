@@ -228,6 +228,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         address = urlsplit(self.path)
         with self.lock:
+            self.mill.state["authorization"] = self.headers.get("authorization")
             status, answer = self._answer(f"{method} {address.path}", parse_qs(address.query), body)
             self.mill.save()
         data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()

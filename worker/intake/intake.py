@@ -8,12 +8,14 @@ from sqlmodel import select
 
 from providers.json_text import storable
 from worker import database, tables
+from worker.allowed_models import AllowedModels
 from worker.blobs import Blob, BlobError, Blobs
 from worker.catalog import Catalog
 from worker.intake import duplicates, estimate, reader
 from worker.intake.line import LineProblem, parse
 from worker.routes import RouteError
 from worker.states import BatchStatus
+from worker.store import api_keys
 from worker.store import intake as store
 from worker.store.intake import BadLine, Chunk, NewJob, Overtaken
 
@@ -52,17 +54,23 @@ class Intake:
         seen = duplicates.SeenIds(_reread(blob))
         self._remember(batch, blob, seen)
         lines = reader.read(blob, line=batch.intake_line, offset=batch.intake_offset)
-        for chunk in self._chunks(batch, lines, seen):
+        with self.database.read() as session:
+            allowed = api_keys.allowed(session, batch.api_key)
+        for chunk in self._chunks(batch, lines, seen, allowed):
             self.database.write(partial(store.append, batch=batch, chunk=chunk))
 
     def _chunks(
-        self, batch: tables.Batch, lines: Iterator[reader.RawLine], seen: duplicates.SeenIds
+        self,
+        batch: tables.Batch,
+        lines: Iterator[reader.RawLine],
+        seen: duplicates.SeenIds,
+        allowed: AllowedModels,
     ) -> Iterator[Chunk]:
         build = _Building(batch.intake_line, batch.intake_offset)
         for raw in lines:
             build.move(raw)
             try:
-                build.add(self._job(raw, seen))
+                build.add(self._job(raw, seen, allowed))
             except LineProblem as problem:
                 build.bad(raw.number, problem)
             if build.full:
@@ -71,7 +79,7 @@ class Intake:
         if build.moved:
             yield build.finish(self.catalog)
 
-    def _job(self, raw: reader.RawLine, seen: duplicates.SeenIds) -> NewJob | None:
+    def _job(self, raw: reader.RawLine, seen: duplicates.SeenIds, allowed: AllowedModels) -> NewJob | None:
         """None for a blank line. Raises LineProblem."""
         if raw.bytes is None:
             raise LineProblem("line_too_long", f"The line is longer than {reader.LONGEST >> 20} MiB.")
@@ -88,6 +96,7 @@ class Intake:
             )
         try:
             route = self.catalog.resolve(line.model)
+            allowed.check(line.model, route)
         except RouteError as error:
             raise LineProblem(error.code, str(error), "body.model", line.custom_id) from None
         return NewJob(

@@ -16,7 +16,8 @@ from sqlalchemy import exists, or_, select, update
 from sqlmodel import Session, col
 from sqlmodel import select as select_model
 
-from worker import clock, ids
+from worker import allowed_models, clock, ids
+from worker.allowed_models import AllowedModels
 from worker.tables import API_KEY, ApiKey
 
 PREFIX = "gm-"
@@ -134,6 +135,23 @@ def revoke(session: Session, id_or_name: str) -> ApiKey:
     key.revoked_at = key.revoked_at or _now(session)
     session.flush()
     return key
+
+
+def change(session: Session, id_or_name: str, **rules: Unpack[Rules]) -> ApiKey:
+    """Rules that are not named stay. Raises NoSuchKey or SeveralKeys."""
+    key = get(session, id_or_name)
+    for name, value in rules.items():
+        setattr(key, name, value)
+    session.flush()
+    return key
+
+
+def allowed(session: Session, id: str | None) -> AllowedModels:
+    """The models that the holder of this key may ask for; all without a key."""
+    if id is None:
+        return allowed_models.EVERYTHING
+    row = session.connection().execute(select(API_KEY.c.name, API_KEY.c.models).where(API_KEY.c.id == id)).one()
+    return AllowedModels(row.name, row.models)
 
 
 def _digest(secret: str) -> str:

@@ -18,7 +18,7 @@ from worker.intake import intake, reader
 from worker.intake.intake import Intake
 from worker.routes import Routes
 from worker.states import JobState, SliceState
-from worker.store import batches
+from worker.store import api_keys, batches
 from worker.store import intake as store
 from worker.tables import JOB, RESULT, SLICE, TALLY, LineError
 
@@ -362,3 +362,10 @@ def test_duplicates_among_many_are_all_found(mill: Mill, same: Callable[[int], s
     ids = [same(i) for i in range(count)]
     number = mill.take_in(b"\n".join(line(id) for id in ids))
     assert len(mill.faults(number)) == count - len(set(ids))
+
+
+def test_a_model_that_the_key_may_not_use_is_a_fault_of_its_line(mill: Mill, database: Database) -> None:
+    key, _ = database.write(lambda session: api_keys.create(session, "ann", "ann", models=["mill/*"]))
+    number = mill.take_in(line("a") + b"\n" + line("b", model="slow/steady"), api_key=key.id)
+    assert (mill.status(number), mill.faults(number)) == ("failed", [(2, "model_not_allowed")])
+    assert mill.status(mill.take_in(line("b", model="slow/steady"))) == "in_progress"
