@@ -46,7 +46,7 @@ def _answers(first: int, last: int) -> Any:
 
 def _flat(row: Mapping[Any, Any], answer: bytes | None, batch: Batch, metadata: Any) -> dict[str, Any]:
     said = json_text.loads(answer) if answer is not None and row["state"] != "pending" else {}
-    body = (said.get("response") or {}).get("body")
+    body = _body(said)
     choice = _choice(body)
     began, took = row["first_call_at"], row["service_seconds"]
     return {
@@ -71,14 +71,24 @@ def _flat(row: Mapping[Any, Any], answer: bytes | None, batch: Batch, metadata: 
         "service_ms": None if took is None else round(1_000 * took),
         "status_code": row["status_code"],
         "error_code": row["error_code"],
-        "error_message": _message(said.get("error")) or _message(body.get("error") if isinstance(body, dict) else None),
+        "error_message": _message(said.get("error")) or _message(body.get("error")),
         "generation": row["generation"],
         "metadata": metadata,
     }
 
 
-def _choice(body: Any) -> dict[str, Any]:
-    choices = body.get("choices") if isinstance(body, dict) else None
+def _body(said: dict[str, Any]) -> dict[str, Any]:
+    """What the provider answered, in the format of either surface."""
+    result = said.get("result") or {}
+    found = (said.get("response") or {}).get("body") or result.get("message") or result.get("error")
+    return found if isinstance(found, dict) else {}
+
+
+def _choice(body: dict[str, Any]) -> dict[str, Any]:
+    """The first choice; a Message is one itself."""
+    if body.get("type") == "message":
+        return {"message": body, "finish_reason": body.get("stop_reason")}
+    choices = body.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     return first if isinstance(first, dict) else {}
 

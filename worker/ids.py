@@ -8,7 +8,7 @@ ALPHABET = string.ascii_lowercase + string.digits
 LENGTH = 24
 
 _FILE = re.compile(f"file-[a-z0-9]{{{LENGTH}}}")
-_BATCH = re.compile(f"batch_[a-z0-9]{{{LENGTH}}}")
+_BATCH = re.compile(f"(?:msg)?batch_[a-z0-9]{{{LENGTH}}}")
 _ENDPOINT = re.compile(f"we_[a-z0-9]{{{LENGTH}}}")
 _JOB = re.compile(f"job_[a-z0-9]{{{LENGTH}}}")
 _DELIVERY = re.compile(f"wh_[a-z0-9]{{{LENGTH}}}")
@@ -24,6 +24,10 @@ def new_batch() -> str:
 
 def new_job() -> str:
     return "job_" + _random()
+
+
+def new_message_batch() -> str:
+    return "msgbatch_" + _random()
 
 
 def new_event() -> str:

@@ -48,13 +48,13 @@ class OutputFile:
 
 def file_id(batch: Batch, kind: Kind, generation: int | None = None) -> str:
     """The id of the file of that generation, by default the present one."""
-    return f"file-{batch.id.removeprefix('batch_')}{kind[0]}{generation or batch.generation}"
+    return f"file-{batch.id.rpartition('_')[2]}{kind[0]}{generation or batch.generation}"
 
 
 def find(session: Session, owner: str, id: str) -> OutputFile | None:
     """The file of that id. A file without lines exists only while its batch may still write some."""
     parsed = _ID.fullmatch(id)
-    batch = batches.get(session, owner, f"batch_{parsed[1]}") if parsed else None
+    batch = _batch(session, owner, parsed[1]) if parsed else None
     if parsed is None or batch is None or batch.number is None or int(parsed[3]) > batch.generation:
         return None
     kind, generation = KINDS[parsed[2]], int(parsed[3])
@@ -117,6 +117,13 @@ def in_line_order(database: Database, file: OutputFile) -> Iterator[bytes]:
 def in_commit_order(database: Database, file: OutputFile, *, offset: int = 0) -> Iterator[bytes]:
     """The lines in the order in which they were stored, without the first ``offset``: what a follower reads."""
     return _chunks(database, _by_commit(file), -1, offset)
+
+
+def whole(database: Database, batch: Batch) -> Iterator[bytes]:
+    """All lines of a batch at rest, output and errors together, in input order."""
+    assert batch.number is not None
+    rows = (*_of_batch(batch.number), *_of_generation(batch.generation))
+    return _chunks(database, _Order(col(Result.job), rows), batch.number << LINE_BITS, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +199,19 @@ def _of_batch(number: int) -> tuple[ColumnElement[bool], ...]:
 
 
 def _standing(kind: Kind, generation: int) -> tuple[ColumnElement[bool], ...]:
+    return (col(Result.kind) == kind, *_of_generation(generation))
+
+
+def _of_generation(generation: int) -> tuple[ColumnElement[bool], ...]:
     return (
-        col(Result.kind) == kind,
         col(Result.generation) <= generation,
         sqlalchemy.or_(col(Result.superseded_in).is_(None), col(Result.superseded_in) > generation),
     )
+
+
+def _batch(session: Session, owner: str, word: str) -> Batch | None:
+    found = (batches.get(session, owner, f"{prefix}{word}") for prefix in ("batch_", "msgbatch_"))
+    return next(filter(None, found), None)
 
 
 def _created_at(session: Session, batch: Batch, generation: int) -> float:

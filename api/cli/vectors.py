@@ -32,7 +32,7 @@ def _spool(client: Client, batch: schemas.Batch, file: IO[bytes]) -> tuple[list[
     with client.content(batch.output_file_id or batch.gristmill.output_file_id) as chunks:
         for line in client_module.lines(chunks):
             answer = json.loads(line)
-            for vector in _vectors(answer["response"]["body"]):
+            for vector in _vectors((answer.get("response") or {}).get("body") or {}):
                 if width not in (0, len(vector)):
                     raise faults.UsageFault(
                         f"{answer['custom_id']!r} has a vector of {len(vector)} numbers, others have {width}: "

@@ -1,13 +1,15 @@
+import dataclasses
 import tracemalloc
 
 import pytest
 from sqlmodel import Session
 
 from tests import grist, rows
-from worker import output_files
+from worker import output_files, states
 from worker.database import Database
 from worker.output_files import Kind, OutputFile, Unfinished
 from worker.states import BatchStatus
+from worker.store import batches
 from worker.store.listing import Entry
 from worker.tables import Batch
 
@@ -153,3 +155,19 @@ def test_pages_of_a_file_are_read_by_an_index(database: Database, order: str) ->
     where = "job > 1 AND job < 9 ORDER BY job" if order == "line" else "batch = 1 AND seq > 5 ORDER BY seq"
     plan = grist.plan(database, f"SELECT line FROM result WHERE {where} LIMIT 1000")
     assert "SCAN" not in plan and "Seq Scan" not in plan and "Sort" not in plan and "TEMP B-TREE" not in plan, plan
+
+
+def test_files_and_the_whole_of_a_message_batch(database: Database) -> None:
+    def create(session: Session) -> tuple[Batch, list[bytes]]:
+        made = rows.new_batch(rows.add_file(session))
+        batch, _ = batches.create(session, dataclasses.replace(made, kind=states.Kind.MESSAGES))
+        rows.begin(session, batch)
+        lines = {3: "output", 1: "error", 2: "output"}
+        return batch, [rows.add_result(session, batch, line, kind=kind) for line, kind in lines.items()]
+
+    batch, (third, first, second) = database.write(create)
+    database.write(lambda session: rows.end(session, session.merge(batch)))
+    assert batch.id.startswith("msgbatch_")
+    assert read(database, find(database, batch)) == second + third
+    assert read(database, find(database, batch, "error")) == first
+    assert b"".join(output_files.whole(database, batch)) == first + second + third

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from providers.deployment import Deployment
 from providers.errors import ProviderError
 from providers.result import ProviderResult
-from worker import output_line
+from worker import result_line
 from worker.catalog import Catalog
 from worker.states import Outcome
 from worker.store.calls import Ended
@@ -38,8 +38,13 @@ def succeeded(call: Call, result: ProviderResult, catalog: Catalog, seconds: flo
         cost=None if cost is None else cost.picousd,
         cost_source=None if cost is None else cost.source,
         kind="output",
-        line=output_line.answered(
-            call.job.id, call.job.custom_id, result.status_code, _clean(result.request_id), result.body
+        line=result_line.succeeded(
+            call.claim.kind,
+            call.job.id,
+            call.job.custom_id,
+            result.status_code,
+            _clean(result.request_id),
+            result.body,
         ),
     )
 
@@ -60,19 +65,13 @@ def failed(call: Call, error: ProviderError, outcome: Outcome, catalog: Catalog,
         cost=amount,
         cost_source=None if cost is None else cost.source,
         kind="error" if final else None,
-        line=(
-            output_line.answered(
-                call.job.id, call.job.custom_id, error.public_status(), _clean(error.request_id), error.public_body()
-            )
-            if final
-            else b""
-        ),
+        line=_failed_line(call, error) if final else b"",
     )
 
 
 def unreadable(call: Call, message: str) -> Ended:
     """The request could not be read from the input file."""
-    line = output_line.refused(call.job.id, call.job.custom_id, "input_file_unreadable", message, None)
+    line = result_line.refused(call.claim.kind, call.job.id, call.job.custom_id, "input_file_unreadable", message, None)
     return _ended(
         call, 0.0, outcome=Outcome.FAILED, error_code="input_file_unreadable", kind="error", line=line, cost=0
     )
@@ -81,8 +80,7 @@ def unreadable(call: Call, message: str) -> Ended:
 def broken(call: Call, defect: str, seconds: float) -> Ended:
     """Our own code failed during the call: nobody knows whether it was billed."""
     message = f"Gristmill failed while it handled this request ({defect})."
-    body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"internal_error"}}' % message.encode()
-    line = output_line.answered(call.job.id, call.job.custom_id, 500, None, body)
+    line = result_line.broken(call.claim.kind, call.job.id, call.job.custom_id, "internal_error", message)
     return _ended(
         call, seconds, outcome=Outcome.FAILED, error_code="internal_error", kind="error", line=line, cost=None
     )
@@ -93,6 +91,19 @@ def abandoned(call: Call, seconds: float) -> Ended:
     return _ended(call, seconds, outcome=Outcome.ABANDONED, error_code="abandoned", cost=None)
 
 
+def _failed_line(call: Call, error: ProviderError) -> bytes:
+    return result_line.failed(
+        call.claim.kind,
+        call.job.id,
+        call.job.custom_id,
+        error.public_status(),
+        _clean(error.request_id),
+        code=error.code,
+        message=error.message,
+        body=error.public_body(),
+    )
+
+
 def _ended(call: Call, seconds: float, *, outcome: Outcome, cost: int | None, **facts: object) -> Ended:
     return Ended(
         job=call.job.id,
@@ -100,6 +111,7 @@ def _ended(call: Call, seconds: float, *, outcome: Outcome, cost: int | None, **
         slice=call.claim.slice,
         epoch=call.claim.epoch,
         batch=call.claim.batch,
+        batch_kind=call.claim.kind,
         route=call.claim.route,
         owner=call.claim.owner,
         generation=call.job.generation,

@@ -8,7 +8,7 @@ from functools import partial
 
 import orjson
 
-from worker import output_line
+from worker import result_line
 from worker.database import Database, DatabaseAway
 from worker.states import Outcome
 from worker.store.calls import BatchView, Ended, Granted, Recorded, Start
@@ -154,12 +154,11 @@ def _bare(end: Ended) -> Ended:
 def _unstorable(end: Ended) -> Ended:
     """The job fails, so that it is not called for ever."""
     message = "The answer could not be stored."
-    body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"internal_error"}}' % message.encode()
     custom_id = orjson.loads(end.line)["custom_id"] if end.line else None
     return replace(
         _bare(end),
         outcome=Outcome.FAILED,
         error_code="internal_error",
         kind="error",
-        line=output_line.answered(end.job, custom_id, 500, None, body),
+        line=result_line.broken(end.batch_kind, end.job, custom_id, "internal_error", message),
     )

@@ -25,12 +25,22 @@ def output_tokens(endpoint: str, body: dict[str, Any]) -> int:
 
 
 def _inline_images(messages: Any) -> tuple[int, int]:
+    """How many, and their bytes."""
     count = size = 0
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         for part in content if isinstance(content, list) else ():
-            image = part.get("image_url") if isinstance(part, dict) else None
-            url = image.get("url") if isinstance(image, dict) else image
-            if isinstance(url, str) and url.startswith("data:"):
-                count, size = count + 1, size + len(url)
+            data = _inline_image(part) if isinstance(part, dict) else None
+            if data is not None:
+                count, size = count + 1, size + len(data)
     return count, size
+
+
+def _inline_image(part: dict[str, Any]) -> str | None:
+    """Of OpenAI's ``image_url``, or of Anthropic's ``source``."""
+    image, source = part.get("image_url"), part.get("source")
+    url = image.get("url") if isinstance(image, dict) else image
+    if isinstance(url, str) and url.startswith("data:"):
+        return url
+    data = source.get("data") if isinstance(source, dict) else None
+    return data if isinstance(data, str) else None

@@ -14,7 +14,7 @@ from worker.catalog import Catalog
 from worker.intake import duplicates, estimate, reader
 from worker.intake.line import LineProblem, parse
 from worker.routes import RouteError
-from worker.states import BatchStatus
+from worker.states import BatchStatus, Kind
 from worker.store import api_keys
 from worker.store import intake as store
 from worker.store.intake import BadLine, Chunk, NewJob, Overtaken
@@ -198,7 +198,7 @@ def _whole_file_problems(batch: tables.Batch, openai_limits: bool) -> Iterator[B
     lines = batch.total if batch.invalid_lines == "report" else batch.total + batch.invalid
     if lines == 0:
         yield _file_problem("empty_file", "The input file has no lines.")
-    if openai_limits and lines > OPENAI_LINES:
+    if openai_limits and batch.kind == Kind.BATCH and lines > OPENAI_LINES:
         yield _file_problem(
             "too_many_tasks", f"The file has {lines} lines; with `limits: openai` at most {OPENAI_LINES}."
         )

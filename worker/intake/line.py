@@ -13,6 +13,7 @@ ENDPOINTS = {
     "/v1/chat/completions": "chat/completions",
     "/v1/embeddings": "embeddings",
     "/v1/completions": "completions",
+    "/v1/messages": "messages",
 }
 """The ``url`` of a line, and the path below /v1/ that serves it."""
 
@@ -21,7 +22,12 @@ KNOWN = frozenset({*REQUIRED, "metadata"})
 CUSTOM_ID_LENGTH = 512
 LONGEST_NAME = 256
 """Of models, and of keys that are compared with the known ones."""
-INPUT_FIELDS = {"chat/completions": "messages", "embeddings": "input", "completions": "prompt"}
+INPUT_FIELDS = {
+    "chat/completions": ("messages",),
+    "embeddings": ("input",),
+    "completions": ("prompt",),
+    "messages": ("messages", "max_tokens"),
+}
 
 
 class LineProblem(Exception):
@@ -228,8 +234,9 @@ def _is_plain(text: str) -> bool:
 def _check_body(endpoint: str, body: dict[str, Any]) -> None:
     if body.get("stream"):
         raise LineProblem("stream_not_supported", "A batch line cannot stream: leave out 'stream'.", "body.stream")
-    field = INPUT_FIELDS[endpoint]
-    if field not in body:
-        raise LineProblem("missing_required_parameter", f"Missing required parameter: 'body.{field}'.", f"body.{field}")
-    if endpoint == "chat/completions" and not isinstance(body[field], list):
+    for field in INPUT_FIELDS[endpoint]:
+        if field not in body:
+            message = f"Missing required parameter: 'body.{field}'."
+            raise LineProblem("missing_required_parameter", message, f"body.{field}")
+    if endpoint in ("chat/completions", "messages") and not isinstance(body["messages"], list):
         raise LineProblem("invalid_body", "The messages must be a list.", "body.messages")

@@ -91,7 +91,7 @@ def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Ba
         raise WrongPurpose
     now = _now(session)
     batch = Batch(
-        id=ids.new_batch(),
+        id=ids.new_message_batch() if new.kind == Kind.MESSAGES else ids.new_batch(),
         owner=new.owner,
         api_key=new.api_key,
         kind=new.kind,
@@ -131,17 +131,20 @@ def page(
     *,
     limit: int,
     after: int | None = None,
+    before: int | None = None,
     identity: str | None = None,
     kind: Kind = Kind.BATCH,
 ) -> list[Batch]:
-    """Those of one kind, newest first, before the batch number ``after``."""
-    mine = select(Batch).where(Batch.owner == owner, Batch.kind == kind)
-    query = mine.order_by(col(Batch.number).desc()).limit(limit)
-    if after is not None:
-        query = query.where(col(Batch.number) < after)
+    """Those of one kind, newest first: the next ones behind the batch number ``after``, or the last ``before`` one."""
+    query = select(Batch).where(Batch.owner == owner, Batch.kind == kind).limit(limit)
     if identity is not None:
         query = query.where(Batch.identity == identity)
-    return list(session.exec(query))
+    if before is not None:
+        newer = query.where(col(Batch.number) > before).order_by(col(Batch.number))
+        return list(reversed(session.exec(newer).all()))
+    if after is not None:
+        query = query.where(col(Batch.number) < after)
+    return list(session.exec(query.order_by(col(Batch.number).desc())))
 
 
 def find_by_identity(session: Session, owner: str, identity: str) -> Batch | None:

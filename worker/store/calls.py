@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from providers.usage import Usage
-from worker.states import Outcome
+from worker.states import Kind, Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +45,7 @@ class Ended:
     cost_source: str | None = None
     kind: str | None = None
     line: bytes = b""
+    batch_kind: str = Kind.BATCH
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

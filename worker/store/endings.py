@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session
 from sqlmodel import select as select_model
 
-from worker import clock, ids, output_line, tables
+from worker import clock, ids, result_line, tables
 from worker.database import executemany
 from worker.states import AT_REST, BatchStatus, JobState, SliceState, Stop
 from worker.store.slices import lock_batches
@@ -37,7 +37,12 @@ def stop_lines(session: Session, number: int) -> int:
     state, code, message = STOPPED[Stop(batch.stop)]
     jobs = _unleased(session, number)
     end_jobs(
-        session, batch, jobs, state, code, lambda job: output_line.not_executed(job.id, job.custom_id, code, message)
+        session,
+        batch,
+        jobs,
+        state,
+        code,
+        lambda job: result_line.not_executed(batch.kind, job.id, job.custom_id, code, message),
     )
     return len(jobs)
 
@@ -139,14 +144,13 @@ def note_event(session: Session, batch: tables.Batch, now: float) -> None:
 def crash(session: Session, batch: tables.Batch, slice: int) -> None:
     """The single job of a slice has crashed its worker three times alone: it fails."""
     message = f"The worker process died {CRASHES_ALONE} times while it ran this request alone."
-    body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"worker_crashed"}}' % message.encode()
     end_jobs(
         session,
         batch,
         _pending(session, slice),
         JobState.FAILED,
         "worker_crashed",
-        lambda job: output_line.answered(job.id, job.custom_id, 500, None, body),
+        lambda job: result_line.broken(batch.kind, job.id, job.custom_id, "worker_crashed", message),
     )
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlmodel import Session
 from sqlmodel import select as select_model
 
-from worker import clock, output_line, tables
+from worker import clock, result_line, tables
 from worker.database import executemany
 from worker.states import BatchStatus, JobState
 from worker.store import endings, slices
@@ -156,7 +156,7 @@ def _report(connection: Connection, batch: tables.Batch, chunk: Chunk) -> None:
     """Bad lines get their error rows at once, and the good ones will run."""
     number = _number(batch)
     jobs = [(tables.job_id(number, bad.line), bad) for bad in chunk.bad]
-    lines = [output_line.refused(job, bad.custom_id, bad.code, bad.message, bad.param) for job, bad in jobs]
+    lines = [result_line.refused(batch.kind, job, bad.custom_id, bad.code, bad.message, bad.param) for job, bad in jobs]
     seq = connection.execute(select(BATCH.c.seq).where(BATCH.c.number == number)).scalar_one()
     executemany(
         connection,

@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select, update
 from sqlmodel import Session
 
 from worker import clock, tables
-from worker.states import JobState, SliceState
+from worker.states import JobState, Kind, SliceState
 from worker.tables import BATCH, JOB, SLICE, TALLY
 
 
@@ -39,6 +39,7 @@ class Claim:
     owner: str
     batch: int
     batch_id: str
+    kind: str = Kind.BATCH
     route: str
     alone: bool
     input_file_id: str
@@ -111,7 +112,7 @@ def claim(session: Session, slice: int, epoch: int, holder: str, lease_seconds: 
     if taken is None:
         return None
     batch = connection.execute(
-        select(BATCH.c.id, BATCH.c.input_file_id, BATCH.c.line_limit).where(BATCH.c.number == taken.batch)
+        select(BATCH.c.id, BATCH.c.kind, BATCH.c.input_file_id, BATCH.c.line_limit).where(BATCH.c.number == taken.batch)
     ).one()
     prices = connection.execute(
         select(TALLY.c.input_price, TALLY.c.output_price).where(
@@ -125,6 +126,7 @@ def claim(session: Session, slice: int, epoch: int, holder: str, lease_seconds: 
         owner=taken.owner,
         batch=taken.batch,
         batch_id=batch.id,
+        kind=batch.kind,
         route=taken.route,
         alone=taken.alone,
         input_file_id=batch.input_file_id,

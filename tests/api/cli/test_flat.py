@@ -19,7 +19,7 @@ from api.cli import faults, flat, parquet, results
 from tests import grist
 from tests.api.conftest import Serve, Server, serve, stage  # noqa: F401  (the real server, not this folder's fake)
 from tests.grist import Worker
-from worker import output_line
+from worker import message_line, output_line
 from worker.states import Outcome
 from worker.store import batches
 from worker.tables import Batch
@@ -97,6 +97,23 @@ def test_rows_tell_everything_of_every_line(real: Server) -> None:
     assert (first["input_tokens"], first["cost_usd"], first["attempts"], first["service_ms"]) == (11, 25e-12, 1, 500)
     assert (second["state"], second["error_code"], second["error_message"]) == ("failed", "bad_request", "too odd")
     assert (third["state"], third["text"], third["metadata"], third["queue_ms"]) == ("pending", None, None, None)
+
+
+def test_rows_of_a_message_batch_tell_as_much(real: Server) -> None:
+    number = grist.add(real.database, 3, kind="messages")
+    claim = Worker(real.database).begin(grist.slices_of(real.database, number)[0].id)
+    said = [{"type": "text", "text": "fo"}, {"type": "tool_use"}, {"type": "text", "text": "ur"}]
+    message = {"type": "message", "content": said, "stop_reason": "end_turn"}
+    good = message_line.succeeded("line-1", json.dumps(message).encode())
+    bad = message_line.errored("line-2", 400, "bad_request", "too odd", None)
+    Worker(real.database).record(
+        grist.end(claim, claim.jobs[0], line=good), grist.end(claim, claim.jobs[1], Outcome.FAILED, line=bad)
+    )
+    answer = real.http.get(f"/v1/batches/{grist.batch(real.database, number).id}/rows")
+    first, second, third = (json.loads(line) for line in answer.text.splitlines())
+    assert (first["text"], first["finish_reason"]) == ("four", "end_turn")
+    assert (second["error_code"], second["error_message"], second["text"]) == ("bad_request", "too odd", None)
+    assert third["state"] == "pending"
 
 
 def test_rows_of_pages_join_without_gap(real: Server) -> None:

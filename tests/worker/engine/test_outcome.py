@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,20 @@ def test_an_answer_becomes_the_line_that_was_asked_for(catalog: Catalog) -> None
         7,
     )
     assert (ended.deployment, ended.reserved, ended.seconds) == ("mill/flour", 99, 0.25)
+
+
+def test_a_message_batch_gets_its_lines_in_its_own_format(catalog: Catalog) -> None:
+    ours = call(catalog)
+    asked = dataclasses.replace(ours, claim=dataclasses.replace(ours.claim, kind="messages"))
+    done = outcome.succeeded(asked, result(), catalog, 0.1)
+    assert line(done.line) == {"custom_id": "five", "result": {"type": "succeeded", "message": {"id": "x"}}}
+    assert (done.kind, done.batch_kind) == ("output", "messages")
+    slow = outcome.failed(asked, errors.DeadlineError("too late", request_id="r"), Outcome.FAILED, catalog, 0.1)
+    wrong = outcome.unreadable(asked, "gone")
+    ill = outcome.broken(asked, "KeyError", 0.1)
+    told = [line(one.line)["result"]["error"] for one in (slow, wrong, ill)]
+    assert [error["error"]["type"] for error in told] == ["timeout_error", "invalid_request_error", "api_error"]
+    assert (told[0]["request_id"], told[0]["error"]["message"]) == ("r", "too late")
 
 
 def test_the_provider_knows_best_what_it_cost(catalog: Catalog) -> None:

@@ -364,6 +364,24 @@ def test_duplicates_among_many_are_all_found(mill: Mill, same: Callable[[int], s
     assert len(mill.faults(number)) == count - len(set(ids))
 
 
+def test_requests_of_a_message_batch_are_refused_one_by_one_in_its_format(mill: Mill) -> None:
+    good = {"model": "mill/flour", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    bodies = {"good": good, "no-model": {**good, "model": "no/where"}, "no-limit": {**good, "max_tokens": ...}}
+    lines = [
+        {"custom_id": id, "method": "POST", "url": "/v1/messages", "body": {k: v for k, v in b.items() if v is not ...}}
+        for id, b in bodies.items()
+    ]
+    content = b"".join(json.dumps(one).encode() + b"\n" for one in lines)
+    number = mill.take_in(content, kind="messages", invalid_lines="report")
+    assert [JobState(job.state) for job in mill.jobs(number)] == [JobState.PENDING, JobState.FAILED, JobState.FAILED]
+    assert mill.jobs(number)[0].endpoint == "messages"
+    results = [json.loads(row.line) for row in grist.all_of(mill.database, RESULT, RESULT.c.batch == number)]
+    assert [(one["custom_id"], one["result"]["error"]["error"]["type"]) for one in results] == [
+        ("no-model", "not_found_error"),
+        ("no-limit", "invalid_request_error"),
+    ]
+
+
 def test_a_model_that_the_key_may_not_use_is_a_fault_of_its_line(mill: Mill, database: Database) -> None:
     key, _ = database.write(lambda session: api_keys.create(session, "ann", "ann", models=["mill/*"]))
     number = mill.take_in(line("a") + b"\n" + line("b", model="slow/steady"), api_key=key.id)

@@ -227,3 +227,12 @@ def test_no_change_of_a_byte_escapes(data: st.DataObject) -> None:
 
 def _has_surrogates(value: Any) -> bool:
     return any("\ud800" <= sign <= "\udfff" for sign in json.dumps(value, ensure_ascii=False))
+
+
+@pytest.mark.parametrize("field", ["messages", "max_tokens"])
+def test_messages_need_a_limit_of_tokens_too(field: str) -> None:
+    good = {"model": "o/a", "messages": [], "max_tokens": 9}
+    assert parse(line(url="/v1/messages", body=good)).endpoint == "messages"
+    del good[field]
+    missing = problem(line(url="/v1/messages", body=good))
+    assert (missing.code, missing.param) == ("missing_required_parameter", f"body.{field}")

@@ -100,6 +100,14 @@ def test_pages_go_from_the_newest_to_the_oldest(database: Database) -> None:
     assert [batch.id for batch in (*first, *second)] == [batch.id for batch in reversed(made)]
 
 
+def test_pages_go_back_to_the_newest(database: Database) -> None:
+    rows_made = [database.write(rows.add_batch).id for _ in range(4)]
+    with database.read() as session:
+        oldest = batches.page(session, "local", limit=9)[-1]
+        before = batches.page(session, "local", limit=2, before=oldest.number)
+    assert [batch.id for batch in before] == [rows_made[2], rows_made[1]]
+
+
 def test_the_newest_batch_of_an_identity_is_found(database: Database) -> None:
     database.write(lambda session: rows.add_batch(session, identity="a"))
     newest = database.write(lambda session: rows.add_batch(session, identity="a"))

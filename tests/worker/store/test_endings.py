@@ -163,3 +163,17 @@ def test_a_stop_of_a_batch_at_rest_writes_nothing(database: Database) -> None:
     assert database.write(lambda session: endings.stop_lines(session, number)) == 0
     assert database.write(lambda session: endings.finalize(session, number)) is None
     assert len(grist.slices_of(database, number, SliceState.DONE)) == 1
+
+
+@pytest.mark.parametrize(("reason", "type"), [("cancel", "canceled"), ("expire", "expired")])
+def test_stopped_lines_of_a_message_batch_are_in_its_format(database: Database, reason: str, type: str) -> None:
+    number = grist.add(database, 1, kind="messages")
+    grist.stop(database, number, reason)
+    grist.settle(database, number)
+    [row] = grist.all_of(database, RESULT, RESULT.c.batch == number)
+    assert json.loads(row.line) == {"custom_id": "line-1", "result": {"type": type}}
+
+
+def test_a_claim_knows_the_surface_of_its_batch(database: Database, worker: Worker) -> None:
+    number = grist.add(database, 1, kind="messages")
+    assert worker.claim(grist.slices_of(database, number)[0].id).kind == "messages"
