@@ -35,6 +35,7 @@ from worker.embedded import home
 from worker.embedded.home import Home
 from worker.embedded.supervisor import ChildUnstartable, Supervisor
 from worker.embedded.valkey import ValkeyError
+from worker.key_watch import KeyWatch
 from worker.migrations import MigrationError
 from worker.routes import RouteError
 from worker.settings import Settings, SettingsError
@@ -45,6 +46,7 @@ from worker.wiring import Wiring, wire
 log = logging.getLogger("gristmill.server")
 
 BROKER_SECONDS = 2.0
+KEY_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep an idle connection, so that it is never closed under a request."""
 SHUTDOWN_SECONDS = 5
@@ -99,8 +101,9 @@ def serve(host: str, port: int) -> None:
         wiring = wire(grown)
         broker = celery_app.make_app(grown)
         server = _Server(_uvicorn_config(services(wiring, broker, stop, token)))
+        wiring.keys.look()
         _tell(wiring)
-        with _announced(place, listener, token):
+        with _announced(place, listener, token), _watching(wiring.keys):
             stop.call(server)
             server.run(sockets=[listener])
         wiring.database.close()
@@ -145,7 +148,7 @@ def services(wiring: Wiring, broker: Celery, stop: "_Stop", token: str) -> Servi
     return Services(
         database=wiring.database,
         blobs=wiring.blobs,
-        routes=wiring.routes,
+        routes=wiring.catalog,
         doorbell=CeleryDoorbell(broker),
         broker_answers=lambda: _answers(broker),
         slice_jobs=lambda route: _slice_jobs(wiring.catalog, route),
@@ -188,6 +191,27 @@ def _announced(place: Home, listener: socket.socket, token: str) -> Iterator[Non
         yield
     finally:
         place.server_state.unlink(missing_ok=True)
+
+
+@contextmanager
+def _watching(keys: KeyWatch) -> Iterator[None]:
+    """Keys that are set, changed or removed meanwhile count within a second or two."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(KEY_SECONDS):
+            try:
+                keys.look()
+            except DatabaseAway as error:
+                log.warning("%s; new keys are not seen", error)
+
+    thread = threading.Thread(target=watch, name="keys", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _uvicorn_config(services: Services) -> uvicorn.Config:

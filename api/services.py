@@ -6,13 +6,21 @@ from typing import Protocol
 
 from worker.blobs import Blobs
 from worker.database import Database
-from worker.routes import Routes
+from worker.routes import Route
 
 
 class Doorbell(Protocol):
     """Tells the workers that something waits (worker/doorbell.py); SQL rings again for whatever gets lost."""
 
     def ring_intake(self, batch: int) -> bool: ...
+
+
+class Routes(Protocol):
+    """Where models lead (worker/catalog.py): asked anew each time, since keys change."""
+
+    def resolve(self, model: str) -> Route: ...
+
+    def names(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

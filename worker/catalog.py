@@ -9,7 +9,7 @@ from providers.price import PER_MILLION, Price, Rates
 from providers.pricing import PriceBook
 from providers.usage import Usage
 from worker.config import Config
-from worker.routes import Route, Routes
+from worker.routes import Route, RouteError, Routes
 from worker.settings import Settings
 
 SLICE_JOBS = 200
@@ -24,14 +24,47 @@ class ScopeLimits:
     concurrency: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Edition:
+    config: Config
+    routes: Routes
+    prices: PriceBook
+
+
 class Catalog:
-    """Routes with limits and prices."""
+    """Routes with limits and prices. Everybody asks it anew, so that ``replace`` changes them for the whole process."""
 
     def __init__(self, config: Config, routes: Routes, prices: PriceBook, settings: Settings) -> None:
-        self.config = config
-        self.routes = routes
-        self.prices = prices
+        self._edition = _Edition(config, routes, prices)
         self._settings = settings
+
+    def replace(self, *, routes: Routes, config: Config | None = None, prices: PriceBook | None = None) -> None:
+        """From now on these count, all at once. Calls in flight keep the deployment that they have."""
+        now = self._edition
+        self._edition = _Edition(config or now.config, routes, prices or now.prices)
+
+    @property
+    def config(self) -> Config:
+        return self._edition.config
+
+    @property
+    def routes(self) -> Routes:
+        return self._edition.routes
+
+    @property
+    def prices(self) -> PriceBook:
+        return self._edition.prices
+
+    def names(self) -> tuple[str, ...]:
+        """Every name that can be listed."""
+        return self.routes.names()
+
+    def serves(self, model: str, deployment: Deployment) -> bool:
+        """Whether a new call of the model could go there, with this key."""
+        try:
+            return deployment in self.resolve(model).deployments
+        except RouteError:
+            return False
 
     def resolve(self, model: str) -> Route:
         """Raises RouteError."""

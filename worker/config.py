@@ -163,6 +163,11 @@ class Config(_Section):
         return value
 
 
+def is_name(text: str) -> bool:
+    """Whether a provider or an account may be called so."""
+    return re.fullmatch(NAME, text) is not None
+
+
 def load(path: Path | None) -> Config:
     """Read the file; without one everything has its default. Raises ConfigError."""
     if path is None:

@@ -68,6 +68,11 @@ class Provider:
         return self.keys[0] if self.keys else None
 
     @property
+    def is_configured(self) -> bool:
+        """Whether the configuration names it; others are built in."""
+        return bool(self.config.model_fields_set)
+
+    @property
     def is_elsewhere(self) -> bool:
         """Whether calls go to another host than the vendor's own."""
         return self.spec.name != "simulator" and _host(self.base_url) != _host(self.spec.base_url)

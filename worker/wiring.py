@@ -8,8 +8,10 @@ from worker.blobs import Blobs
 from worker.catalog import Catalog
 from worker.config import Config
 from worker.database import Database
+from worker.key_watch import KeyWatch
 from worker.routes import Routes
 from worker.settings import Settings
+from worker.vault import Vault
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,11 +19,21 @@ class Wiring:
     """Settings, configuration, and what stands on them. Opening connections is left to the first use."""
 
     settings: Settings
-    config: Config
-    routes: Routes
     catalog: Catalog
     database: Database
     blobs: Blobs
+    vault: Vault
+    keys: KeyWatch
+    """Whoever works must ``look`` before the first job, and then every second or so."""
+
+    @property
+    def config(self) -> Config:
+        return self.catalog.config
+
+    @property
+    def routes(self) -> Routes:
+        """As they are now: who keeps them misses new keys; ``catalog`` does not."""
+        return self.catalog.routes
 
 
 def wire(settings: Settings) -> Wiring:
@@ -29,11 +41,13 @@ def wire(settings: Settings) -> Wiring:
     configuration = config.load(settings.config)
     routes = Routes(configuration, settings)
     prices = PriceBook({name: section.model_dump() for name, section in configuration.prices.items()})
+    catalog = Catalog(configuration, routes, prices, settings)
+    database, vault = Database(settings.database), Vault(settings)
     return Wiring(
         settings=settings,
-        config=configuration,
-        routes=routes,
-        catalog=Catalog(configuration, routes, prices, settings),
-        database=Database(settings.database),
+        catalog=catalog,
+        database=database,
         blobs=Blobs(settings.home / "files"),
+        vault=vault,
+        keys=KeyWatch(settings, database, vault, catalog),
     )

@@ -25,6 +25,7 @@ COMMANDS = {
     "extend": ("api.cli.batches:extend", "Give BATCH another time limit."),
     "keys": ("api.cli.keys:keys", "Make, show, change and revoke API keys."),
     "serve": ("api.cli.serving:serve", "Serve the API, with everything it needs."),
+    "providers": ("api.cli.providers:providers", "Show the providers, and keep their keys."),
     "doctor": ("api.cli.doctor:doctor", "Tell what is here and what is wrong; exit 1 if something is."),
     "worker": ("api.cli.serving:worker", "Run one more worker process."),
 }

@@ -17,6 +17,7 @@ import click
 from api.cli import faults, server_link
 from worker import config
 from worker.embedded import filesystem, home
+from worker.provider_key import Stored
 from worker.settings import Settings
 
 Facts = dict[str, Any]
@@ -107,7 +108,7 @@ def _providers(settings: Settings, wrong: list[str]) -> list[Facts]:
     from worker.routes import RouteError, Routes
 
     try:
-        routes = Routes(config.load(settings.config), settings)
+        routes = Routes(config.load(settings.config), settings, _stored(settings))
     except (config.ConfigError, RouteError) as error:
         wrong.append(str(error))
         return []
@@ -123,6 +124,29 @@ def _providers(settings: Settings, wrong: list[str]) -> list[Facts]:
         }
         for provider in routes.providers.values()
     ]
+
+
+def _stored(settings: Settings) -> Stored:
+    """Keys in a database that is there and has the table; what is wrong with it is told elsewhere."""
+    from sqlalchemy import inspect
+
+    from worker.database import Database, DatabaseAway
+    from worker.store import provider_keys
+    from worker.tables import SECRET
+    from worker.vault import Vault
+
+    database = Database(settings.database)
+    try:
+        if database.sqlite and not Path(database.url.database or "").exists():
+            return {}
+        with database.read() as session:
+            if not inspect(session.connection()).has_table(SECRET.name):
+                return {}
+            return provider_keys.opened(Vault(settings), provider_keys.rows(session))
+    except DatabaseAway:
+        return {}
+    finally:
+        database.close()
 
 
 def _address(url: str | None) -> str | None:

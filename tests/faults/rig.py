@@ -225,6 +225,19 @@ class Mill:
         """Until the batch says that it is blocked, and why."""
         until(lambda: any(block["reason"] == reason for block in self.batch(id)["gristmill"]["blocked_by"]), seconds)
 
+    def command(self, *arguments: str, input: str = "") -> str:
+        """What ``gristmill ...`` prints, run beside the server with its settings."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", "from api import cli; cli.main()", *arguments],
+            input=input,
+            capture_output=True,
+            text=True,
+            cwd=self.home.parent,
+            env=self._environment,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
     # What only the database knows
 
     def rows(self, sql: str, *values: Any) -> list[Any]:

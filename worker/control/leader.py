@@ -14,6 +14,7 @@ from worker.control.dispatcher import Dispatcher
 from worker.control.reaper import Reaper
 from worker.database import Database, DatabaseAway
 from worker.doorbell import Doorbell
+from worker.key_watch import KeyWatch
 from worker.settings import Settings
 from worker.store import idempotency, processes
 from worker.webhooks.deliverer import Deliverer
@@ -23,6 +24,7 @@ log = logging.getLogger("gristmill.control")
 TICK_SECONDS = 0.2
 TERM_SECONDS = 10.0
 RENEW_SECONDS = 3.0
+KEY_SECONDS = 1.0
 
 
 class Leader:
@@ -33,6 +35,7 @@ class Leader:
         *,
         database: Database,
         catalog: Catalog,
+        keys: KeyWatch,
         doorbell: Doorbell,
         blobs: Blobs,
         process: str,
@@ -61,7 +64,7 @@ class Leader:
             private=settings.webhook_allow_private,
             scale=settings.webhook_time_scale,
         )
-        self._beat = _Chore(self._beat_heart, settings.heartbeat_seconds)
+        self._always = (_Chore(self._beat_heart, settings.heartbeat_seconds), _Chore(keys.look, KEY_SECONDS))
 
     def start(self) -> None:
         self._thread.start()
@@ -80,7 +83,8 @@ class Leader:
     def _run(self) -> None:
         while not self._stopping.wait(TICK_SECONDS / 2):
             try:
-                self._beat.run_if_due()
+                for chore in self._always:
+                    chore.run_if_due()
                 if self._leads():
                     for chore in self._chores:
                         chore.run_if_due()

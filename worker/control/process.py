@@ -23,6 +23,7 @@ def run_control(wiring: Wiring, *, name: str, slots: int) -> None:
     leader = Leader(
         database=wiring.database,
         catalog=wiring.catalog,
+        keys=wiring.keys,
         doorbell=CeleryDoorbell(app),
         blobs=wiring.blobs,
         process=me,
@@ -44,6 +45,7 @@ def run_control(wiring: Wiring, *, name: str, slots: int) -> None:
             log.warning("the intake of batch %d was interrupted: %s", batch, error)
 
     wiring.database.write(lambda session: processes.register(session, me, process.full_name(name), queues, slots))
+    wiring.keys.look()
     leader.start()
     process.serve(app, name, slots, queues)
     leader.stop()

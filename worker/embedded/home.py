@@ -16,7 +16,7 @@ from worker.embedded import filesystem
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 LOCK_PATIENCE_SECONDS = 0.5
 """To ask whether a server lives, a command holds the lock for an instant: that must not refuse a server."""
-OURS = ("gristmill.db", "server.lock", "valkey", "files", "logs")
+OURS = ("gristmill.db", "master.key", "server.lock", "valkey", "files", "logs")
 
 # HomeError
 # ├── HomeUnwritable   it cannot be made, entered or written

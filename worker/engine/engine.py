@@ -22,6 +22,7 @@ from worker.engine.bodies import Bodies
 from worker.engine.recorder import Recorder
 from worker.engine.rests import Rests
 from worker.engine.slice_run import SliceRun
+from worker.key_watch import KeyWatch
 from worker.limiter.exchange import Exchange
 from worker.limiter.gate import Gate, ProcessBudget, ScopeGate
 from worker.routes import RouteError
@@ -42,10 +43,18 @@ class Engine:
     recorder: Recorder
 
     def __init__(
-        self, *, settings: Settings, database: Database, catalog: Catalog, blobs: Blobs, redis_url: str
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        catalog: Catalog,
+        keys: KeyWatch,
+        blobs: Blobs,
+        redis_url: str,
     ) -> None:
         self.settings = settings
         self.catalog = catalog
+        self._keys = keys
         self.bodies = Bodies(blobs)
         self.process = owner.myself()
         self._database = database
@@ -63,6 +72,7 @@ class Engine:
     def start(self, name: str, queues: list[str], slots: int) -> None:
         """Open everything. Raises DatabaseAway."""
         self._database.write(lambda session: processes.register(session, self.process, name, queues, slots))
+        self._keys.look()
         self._thread.start()
         self._submit(self._open()).result()
 
@@ -70,6 +80,8 @@ class Engine:
         """The body of a Celery task: claim the slice and see it through. A repeated message finds nothing to claim."""
         if self.draining:
             return
+        if probe is not None:
+            self._keys.look()  # it may be the key that somebody has just mended
         claim = self._database.write(
             lambda session: slices.claim(session, slice, epoch, self.process, self.settings.lease_seconds)
         )
@@ -202,10 +214,11 @@ class Engine:
         return slices.renew(session, self.process, self.settings.lease_seconds)
 
     async def _watch_for_ever(self) -> None:
-        """Learn of cancels, pauses and resting scopes that others have written."""
+        """Learn of cancels, pauses, resting scopes and keys that others have written."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
+                await self._loop.run_in_executor(None, self._keys.look)
                 await self._refresh_rests()
                 batches = {run.claim.batch for run in self._runs.values()}
                 if batches:

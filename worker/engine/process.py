@@ -24,6 +24,7 @@ def run_providers(wiring: Wiring, *, name: str, providers: list[str], slots: int
         settings=wiring.settings,
         database=wiring.database,
         catalog=wiring.catalog,
+        keys=wiring.keys,
         blobs=wiring.blobs,
         redis_url=wiring.settings.redis_url or "",
     )

@@ -211,6 +211,9 @@ class SliceRun:
         """Act on the verdict: when the job is due again, what the scope has to know."""
         scope, now = call.deployment.scope, time.monotonic()
         match error.verdict:
+            case Pause(reason=PauseReason.AUTH) if self._probe is None and self._key_has_changed(call.deployment):
+                one.ready_at = now
+                return Outcome.PAUSED
             case Pause(reason=reason, wait=wait):
                 self._pause(scope, reason, error, wait)
                 one.ready_at = now
@@ -248,6 +251,10 @@ class SliceRun:
         if one.failures > self.engine.catalog.max_retries(call.deployment):
             return Outcome.FAILED
         return Outcome.RETRY
+
+    def _key_has_changed(self, deployment: Deployment) -> bool:
+        """Then an old key's refusal says nothing about the new one."""
+        return not self.engine.catalog.serves(self.claim.route, deployment)
 
     def _pause(self, scope: str, reason: str, error: ProviderError, wait: float | None) -> None:
         self._probe_failed = self._probe == scope

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlmodel import Session
@@ -17,6 +17,8 @@ LONGEST_PROBE = {"outage": 15.0}
 FIRST_PROBE_ELSE, LONGEST_PROBE_ELSE = 30.0, 600.0
 """Seconds between probes: outages end by themselves, keys and balances by a person."""
 
+KEY_REASONS = ("auth", "balance")
+"""What another key may mend."""
 DETAIL_LENGTH = 500
 
 
@@ -77,6 +79,14 @@ def probe_soon(session: Session, scopes: Collection[str]) -> None:
         .where(SCOPE.c.id.in_(scopes), SCOPE.c.paused_at.is_not(None))
         .values(probe_at=clock.now(), probes=0)
     )
+
+
+def probe_account(session: Session, provider: str, account: str) -> None:
+    """A new key: what rests for the old one's sake is probed now."""
+    name = f"{provider}/{account}"
+    mine = or_(SCOPE.c.id == name, SCOPE.c.id.startswith(f"{name}/", autoescape=True))
+    statement = select(SCOPE.c.id).where(mine, SCOPE.c.reason.in_(KEY_REASONS))
+    probe_soon(session, session.connection().execute(statement).scalars().all())
 
 
 def resume(session: Session, scopes: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from worker.tables.jobs import Job, Slice
 from worker.tables.keys import LINE_BITS, job_batch, job_id, job_line
 from worker.tables.operations import Leadership, Process, Scope
 from worker.tables.results import Attempt, LineError, Result
+from worker.tables.secrets import Secret
 from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint, WebhookSecret
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "REQUEST_BODY",
     "RESULT",
     "SCOPE",
+    "SECRET",
     "SLICE",
     "SPEND",
     "TALLY",
@@ -56,6 +58,7 @@ __all__ = [
     "RequestBody",
     "Result",
     "Scope",
+    "Secret",
     "Slice",
     "Spend",
     "Tally",
@@ -81,6 +84,6 @@ EVENT, ENDPOINT, DELIVERY, DELIVERY_ATTEMPT = (
     _core(DeliveryAttempt),
 )
 WEBHOOK_SECRET = _core(WebhookSecret)
-IDEMPOTENCY = _core(Idempotency)
+IDEMPOTENCY, SECRET = _core(Idempotency), _core(Secret)
 API_KEY, SPEND = _core(ApiKey), _core(Spend)
 """The same tables for statements of SQLAlchemy Core, which the hot paths use."""

@@ -1,6 +1,7 @@
 """What a slice does with its calls: quota, SQL and provider are played by the test."""
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +11,7 @@ import pytest
 from providers.deployment import Deployment
 from providers.errors import AuthenticationError
 from providers.result import Ending, ProviderResult
+from providers.secret import Secret
 from providers.spec import ProviderSpec
 from worker.engine import slice_run
 from worker.engine.engine import Engine
@@ -44,13 +46,17 @@ class Played:
         self.released: list[tuple[tuple[int, float, int], ...]] = []
         self.client = self.recorder = self.bodies = self.catalog = self.rests = self
         self.settings = SimpleNamespace(lease_seconds=60.0)
+        self.current = DEPLOYMENT
 
     def __getattr__(self, name: str) -> Any:
         """What else is told to the gate, the health or the watch has no effect here."""
         return lambda *_, **__: None
 
     def deployment(self, route: str, probe: str | None) -> Deployment:
-        return DEPLOYMENT
+        return self.current
+
+    def serves(self, model: str, deployment: Deployment) -> bool:
+        return deployment is self.current
 
     def gate_of(self, deployment: Deployment) -> "Played":
         return self
@@ -81,9 +87,11 @@ class Played:
 Call = Callable[..., Awaitable[ProviderResult]]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, call: Call, *, jobs: int, probe: str | None = None) -> Played:
+def run(
+    monkeypatch: pytest.MonkeyPatch, call: Call, *, jobs: int, probe: str | None = None, engine: Played | None = None
+) -> Played:
     monkeypatch.setattr(slice_run, "call_provider", call)
-    engine = Played()
+    engine = engine or Played()
 
     async def main() -> None:
         async with asyncio.timeout(20):
@@ -155,3 +163,17 @@ def test_a_defect_of_ours_fails_its_line_and_no_other(monkeypatch: pytest.Monkey
 
     engine = run(monkeypatch, sometimes, jobs=4)
     assert sorted(end.error_code or "" for end in engine.ends) == ["", "", "", "internal_error"]
+
+
+def test_the_refusal_of_a_key_that_was_changed_meanwhile_pauses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse_the_old(_: object, deployment: Deployment, *__: object) -> ProviderResult:
+        await asyncio.sleep(0)
+        if deployment is DEPLOYMENT:
+            engine.current = changed
+            raise AuthenticationError("no", status_code=401)
+        return ANSWER
+
+    engine, changed = Played(), dataclasses.replace(DEPLOYMENT, api_key=Secret("sk-new"))
+    run(monkeypatch, refuse_the_old, jobs=3, engine=engine)
+    assert engine.paused == []
+    assert [end.outcome for end in engine.ends] == [Outcome.PAUSED] * 3 + [Outcome.SUCCEEDED] * 3
