@@ -74,7 +74,8 @@ def add(
         intake.append(session, batch, chunk)
         intake.conclude(session, batch.number)
         session.flush()
-        due.rest(session, batch.number)
+        session.refresh(batch)
+        due.rest(session, batch.number, batch.due_at)
         return batch.number
 
     return database.write(create)

@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from worker.database import Database, DatabaseAway
 from worker.doorbell import Doorbell
@@ -27,36 +29,38 @@ class Closer:
             rows = due.batches(session)
         for row in rows:
             try:
-                self._bring_on(row.number, BatchStatus(row.status), row.stop, row.open, row.late)
+                self._bring_on(row)
             except DatabaseAway:
                 raise
             except Exception:
                 log.exception("batch %d cannot be brought on; the others go on without it", row.number)
-                self._database.write(partial(due.again, number=row.number, seconds=due.RECHECK_SECONDS))
+                self._write(due.again, row, due.RECHECK_SECONDS)
 
-    def _bring_on(self, number: int, status: BatchStatus, stop: str | None, open_lines: int, late: bool) -> None:
-        write = self._database.write
-        if status is BatchStatus.VALIDATING:
-            write(lambda session: due.ring_later(session, number))
-            self._doorbell.ring_intake(number)
-        elif status in AT_REST:
-            if status is not BatchStatus.FAILED or write(lambda session: intake.clear(session, number)):
-                write(lambda session: due.rest(session, number))
-        elif open_lines == 0:
-            self._finalize(number)
-        elif stop is not None or (late and write(lambda session: endings.expire(session, number))):
-            self._stop(number)
+    def _bring_on(self, row: Any) -> None:
+        if row.status == BatchStatus.VALIDATING:
+            self._write(due.ring_later, row)
+            self._doorbell.ring_intake(row.number)
+        elif row.status in AT_REST:
+            if row.status != BatchStatus.FAILED or self._database.write(partial(intake.clear, number=row.number)):
+                self._write(due.rest, row)
+        elif row.open == 0:
+            self._finalize(row)
+        elif row.stop is not None or (row.late and self._database.write(partial(endings.expire, number=row.number))):
+            self._stop(row)
         else:
-            write(lambda session: due.recheck(session, number))
+            self._write(due.recheck, row)
 
-    def _stop(self, number: int) -> None:
+    def _stop(self, row: Any) -> None:
         """Lines of leased slices end with their calls, within the grace; the others end here, some of them per tick."""
         until = time.monotonic() + STOP_SECONDS
-        while self._database.write(partial(endings.stop_lines, number=number)):
+        while self._database.write(partial(endings.stop_lines, number=row.number)):
             if time.monotonic() > until:
                 return
-        self._finalize(number)
+        self._finalize(row)
 
-    def _finalize(self, number: int) -> None:
-        if self._database.write(lambda session: endings.finalize(session, number)) is None:
-            self._database.write(lambda session: due.again(session, number, 1.0))
+    def _finalize(self, row: Any) -> None:
+        if self._database.write(lambda session: endings.finalize(session, row.number)) is None:
+            self._write(due.again, row, 1.0)
+
+    def _write(self, change: Callable[..., None], row: Any, *arguments: float) -> None:
+        self._database.write(lambda session: change(session, row.number, row.due_at, *arguments))

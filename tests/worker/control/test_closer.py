@@ -176,6 +176,32 @@ def broken(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -> No
     monkeypatch.setattr(endings, "finalize", finalize)
 
 
+@pytest.mark.parametrize("event", ["its last line ends", "it is cancelled"])
+def test_what_happens_while_a_batch_is_looked_at_is_seen_at_once(
+    database: Database, closer: Closer, worker: Worker, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    number = grist.add(database, 1)
+    claim = worker.begin(grist.slices_of(database, number)[0].id)
+    id = grist.batch(database, number).id
+    make_due(database, number)
+    read = due.batches
+
+    def then_it_happens(session: Session) -> Any:
+        rows = read(session)
+        if event == "it is cancelled":
+            database.write(lambda session: batches.request_cancel(session, "local", id))
+        worker.record(grist.end(claim, claim.jobs[0]))
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(due, "batches", then_it_happens)
+        closer.tick()
+    assert wait_of(database, number) <= 0
+    closer.tick()
+    assert grist.batch(database, number).status == ("cancelled" if event == "it is cancelled" else "completed")
+    truth.check(database)
+
+
 def test_a_failed_batch_is_cleared_and_rests(database: Database, closer: Closer) -> None:
     number = grist.add(database, 3)
     grist.change(database, number, status="failed", due_at=1.0, open=0, total=0)
