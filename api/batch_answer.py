@@ -17,8 +17,12 @@ ERRORS_SHOWN, ERRORS_LISTED = 10_000, 100
 def found(row: Batch | None, id: str) -> Batch:
     """Raises NotFound."""
     if row is None:
-        raise errors.NotFound(f"No batch found with id '{faults.shown(id)}'.")
+        raise missing(id)
     return row
+
+
+def missing(id: str) -> errors.NotFound:
+    return errors.NotFound(f"No batch found with id '{faults.shown(id)}'.")
 
 
 def shown(services: Services, row: Batch) -> schemas.Batch:

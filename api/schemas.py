@@ -269,6 +269,12 @@ class Batch(BaseModel):
     gristmill: BatchProgress
 
 
+class BatchDeleted(BaseModel):
+    id: str
+    object: Literal["batch"] = "batch"
+    deleted: Literal[True] = True
+
+
 class Attempt(BaseModel):
     """One provider call. ``started_at`` is by its worker's clock; None is unknown."""
 

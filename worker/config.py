@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from providers import registry
-from worker import settings, yaml_lines
+from worker import settings, windows, yaml_lines
+from worker.retention import Policy
 
 # ConfigError
 # ├── ConfigUnreadable   the file is not there or cannot be read
@@ -136,6 +137,30 @@ ProviderName = Annotated[str, pydantic.Field(pattern=NAME)]
 Deployments = Annotated[tuple[WeightedModel, ...], pydantic.BeforeValidator(_as_list), pydantic.Field(min_length=1)]
 
 
+def _duration(value: object) -> object:
+    if value is None:
+        return None
+    try:
+        return windows.seconds(str(value), standard=windows.DAY)
+    except windows.InvalidWindow:
+        raise ValueError('must be a duration such as "36h" or "90d", or none') from None
+
+
+Age = Annotated[Annotated[float, pydantic.Field(gt=0)] | None, pydantic.BeforeValidator(_duration)]
+
+
+class RetentionConfig(_Section):
+    """What is deleted by itself: batches and held jobs so long after their end, files after their upload."""
+
+    batches: Age = None
+    held: Age = None
+    input_files: Age = None
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(batches=self.batches, held=self.held, input_files=self.input_files)
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -143,8 +168,9 @@ class Config(_Section):
     models: Mapping[str, Deployments] = {}
     prices: Mapping[str, PriceConfig] = {}
     limits: Literal["openai", "none"] = "none"
+    retention: RetentionConfig = RetentionConfig()
 
-    @pydantic.field_validator("providers", "models", "prices", mode="before")
+    @pydantic.field_validator("providers", "models", "prices", "retention", mode="before")
     @classmethod
     def _empty_section(cls, value: object) -> object:
         return {} if value is None else value
@@ -264,6 +290,7 @@ _SECTIONS: dict[tuple[int | str, int], type[_Section]] = {
     ("providers", 3): ProviderConfig,
     ("models", 4): WeightedModel,
     ("prices", 3): PriceConfig,
+    ("retention", 2): RetentionConfig,
 }
 
 

@@ -1,10 +1,11 @@
-"""Bytes that nobody needs any more: of files that were deleted or have expired, and of uploads that died."""
+"""Bytes that nobody needs any more: of files and batches that were deleted or have expired, and of dead uploads."""
 
 from functools import partial
 
 from worker.blobs import Blobs
 from worker.database import Database
-from worker.store import files
+from worker.retention import Policy
+from worker.store import erasing, expiry, files, forgetting, old
 
 ROWS = 500
 ORPHAN_SECONDS = 3_600.0
@@ -20,6 +21,40 @@ def erase(database: Database, blobs: Blobs) -> int:
         database.write(partial(files.erased, names=names))
         count += len(names)
     return count
+
+
+def erase_deleted(database: Database) -> bool:
+    """Erase one portion of the rows of deleted batches. False when there is none for now."""
+    with database.read() as session:
+        number = erasing.due(session)
+    if number is not None:
+        database.write(partial(erasing.erase_some, number=number))
+    return number is not None
+
+
+def erase_expired(database: Database) -> bool:
+    """Erase one portion of answers that have expired. False when there is none."""
+    with database.read() as session:
+        number = expiry.due(session)
+    if number is not None:
+        database.write(partial(expiry.erase_some, number=number))
+    return number is not None
+
+
+def retire(database: Database, policy: Policy) -> bool:
+    """Delete some of what the configuration keeps no longer. False when there is nothing of it."""
+    more = False
+    for kinds, age in ((old.SUBMITTED, policy.batches), (old.HELD, policy.held)):
+        if age is not None:
+            more |= database.write(partial(old.delete_batches, kinds=kinds, age=age)) > 0
+    if policy.input_files is not None:
+        more |= database.write(partial(old.delete_files, age=policy.input_files)) > 0
+    return more
+
+
+def forget(database: Database) -> bool:
+    """Forget some of what nobody asks for any more (store/forgetting.py). False when there is nothing of it."""
+    return database.write(forgetting.deliveries) + database.write(forgetting.files) > 0
 
 
 def sweep(database: Database, blobs: Blobs) -> int:

@@ -11,6 +11,7 @@ from worker import tables
 from worker.blobs import BlobMissing, Blobs
 from worker.database import Database
 from worker.intake import reader
+from worker.store import expiry
 from worker.tables import Batch, Result
 
 LINES = 100
@@ -31,10 +32,12 @@ def stream(database: Database, blobs: Blobs, batch: Batch) -> Iterator[dict[str,
         with database.read() as session:
             wanted = {"batch": batch.id, "first": start, "last": last}
             found = session.connection().execute(_RESULTS, wanted).mappings().all()
+            expiry.check(session, batch.number)
         for some in (found[place : place + LINES] for place in range(0, len(found), LINES)):
             with database.read() as session:
                 rows = session.connection().execute(_answers(some[0]["job"], some[-1]["job"]))
                 answers = {job: line for job, line in rows}
+                expiry.check(session, batch.number)
             for row in some:
                 yield _flat(row, answers.get(row["job"]), batch, metadata.of(row["line"]))
 

@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 
 from worker import clock, states
 from worker.database import Database
-from worker.store import batches, listing
+from worker.store import batches, expiry, listing
 from worker.store.listing import Entry
 from worker.tables import LINE_BITS, Batch, Event, File, Result
 
@@ -123,25 +123,28 @@ def whole(database: Database, batch: Batch) -> Iterator[bytes]:
     """All lines of a batch at rest, output and errors together, in input order."""
     assert batch.number is not None
     rows = (*_of_batch(batch.number), *_of_generation(batch.generation))
-    return _chunks(database, _Order(col(Result.job), rows), batch.number << LINE_BITS, 0)
+    return _chunks(database, _Order(batch.number, col(Result.job), rows), batch.number << LINE_BITS, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
     """Rows of a file and the column that orders them."""
 
+    batch: int
     key: Any
     rows: tuple[ColumnElement[bool], ...]
 
 
 def _by_line(file: OutputFile) -> _Order:
     snapshot = () if file.complete else (col(Result.seq) <= file.seq,)
-    return _Order(col(Result.job), (*_of_batch(file.batch), *_standing(file.kind, file.generation), *snapshot))
+    return _Order(
+        file.batch, col(Result.job), (*_of_batch(file.batch), *_standing(file.kind, file.generation), *snapshot)
+    )
 
 
 def _by_commit(file: OutputFile) -> _Order:
     rows = (col(Result.batch) == file.batch, col(Result.seq) <= file.seq)
-    return _Order(col(Result.seq), (*rows, *_standing(file.kind, file.generation)))
+    return _Order(file.batch, col(Result.seq), (*rows, *_standing(file.kind, file.generation)))
 
 
 def _chunks(database: Database, order: _Order, after: int, offset: int) -> Iterator[bytes]:
@@ -163,6 +166,7 @@ def _spans(database: Database, order: _Order, after: int, offset: int) -> list[t
     )
     with database.read() as session:
         rows = session.connection().execute(query).all()
+        expiry.check(session, order.batch)
     spans: list[tuple[int, int]] = []
     size = 0
     for key, length in rows:
@@ -178,7 +182,9 @@ def _spans(database: Database, order: _Order, after: int, offset: int) -> list[t
 def _read(database: Database, order: _Order, first: int, last: int) -> bytes:
     query = sqlalchemy.select(col(Result.line)).where(order.key >= first, order.key <= last, *order.rows)
     with database.read() as session:
-        return b"".join(session.connection().execute(query.order_by(order.key)).scalars())
+        lines = b"".join(session.connection().execute(query.order_by(order.key)).scalars())
+        expiry.check(session, order.batch)
+    return lines
 
 
 def _measure(session: Session, batch: Batch, kind: Kind, generation: int) -> tuple[int, int]:

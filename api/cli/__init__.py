@@ -24,6 +24,7 @@ COMMANDS = {
     "retry": ("api.cli.batches:retry", "Run the lines of BATCH again that did not succeed."),
     "extend": ("api.cli.batches:extend", "Give BATCH another time limit."),
     "keys": ("api.cli.keys:keys", "Make, show, change and revoke API keys."),
+    "delete": ("api.cli.deletion:delete", "Delete batches that have ended, with all their answers."),
     "serve": ("api.cli.serving:serve", "Serve the API, with everything it needs."),
     "providers": ("api.cli.providers:providers", "Show the providers, and keep their keys."),
     "doctor": ("api.cli.doctor:doctor", "Tell what is here and what is wrong; exit 1 if something is."),

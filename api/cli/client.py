@@ -111,6 +111,10 @@ class Client:
         """``window`` counts from now."""
         return self._batch("POST", f"/v1/batches/{id}/extend", json={"completion_window": window})
 
+    def delete(self, id: str, *, files: bool) -> None:
+        """A batch at rest; with ``files`` its input file too."""
+        self._send("DELETE", f"/v1/batches/{id}", params={"files": str(files).lower()})
+
     def line_errors(self, id: str, *, limit: int) -> list[schemas.LineError]:
         answer = self._send("GET", f"/v1/batches/{id}/errors", params={"limit": limit})
         return schemas.LineErrors.model_validate(answer).data

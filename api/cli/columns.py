@@ -20,8 +20,8 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def plural(value: int, noun: str) -> str:
-    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+def plural(value: int, noun: str, many: str | None = None) -> str:
+    return f"{count(value)} {noun if value == 1 else many or noun + 's'}"
 
 
 def money(usd: float | None) -> str:

@@ -7,11 +7,11 @@ import orjson
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
-from api import batch_answer, present, schemas
+from api import batch_answer, errors, present, schemas
 from api.deps import CallerDep, ServicesDep
 from worker import flat_rows, states, tables
 from worker.states import JobState
-from worker.store import batches, lines
+from worker.store import batches, expiry, lines
 from worker.store.lines import Line
 
 NANO = 10**9
@@ -46,6 +46,10 @@ def stream_rows(batch_id: str, services: ServicesDep, caller: CallerDep) -> Resp
     """The whole batch as a table: NDJSON, one flat object a line, in input order. X-Incomplete: more will come."""
     with services.database.read() as session:
         batch = batch_answer.found(batches.get(session, caller.owner, batch_id), batch_id)
+        try:
+            expiry.check(session, batch.number or 0)
+        except expiry.Gone:
+            raise errors.NotFound(f"The answers of {batch_id} have expired.") from None
     rows = flat_rows.stream(services.database, services.blobs, batch)
     headers = {"x-incomplete": "false" if batch.status in states.AT_REST else "true"}
     return StreamingResponse(map(_ndjson, rows), media_type="application/x-ndjson", headers=headers)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
@@ -12,7 +13,7 @@ from api.deps import CallerDep, ServicesDep
 from api.keyring import Caller
 from api.services import Services
 from worker import windows
-from worker.store import batches, progress
+from worker.store import batches, deletion, progress
 from worker.store.batches import NewBatch
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -86,6 +87,23 @@ def retrieve(batch_id: str, services: ServicesDep, caller: CallerDep) -> schemas
     with services.database.read() as session:
         row = batches.get(session, caller.owner, batch_id)
     return batch_answer.shown(services, batch_answer.found(row, batch_id))
+
+
+@router.delete("/{batch_id}", responses=schemas.error_responses(404, 409))
+def delete(batch_id: str, services: ServicesDep, caller: CallerDep, files: bool = False) -> schemas.BatchDeleted:
+    """Gone at once for everybody, its bytes soon after; what it used and cost stays in /v1/usage.
+
+    With ``files=true`` its input file goes too.
+    """
+    change = partial(deletion.delete, owner=caller.owner, id=batch_id, with_input=files)
+    try:
+        deleted = services.database.write(change)
+    except deletion.NotAtRest as fault:
+        message = f"Cannot delete a batch with status '{fault.status}': cancel it and wait until it has ended."
+        raise errors.Conflict(message) from None
+    if not deleted:
+        raise batch_answer.missing(batch_id)
+    return schemas.BatchDeleted(id=batch_id)
 
 
 @router.get("/{batch_id}/errors", responses=schemas.error_responses(404))

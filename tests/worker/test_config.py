@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from worker import config
+from worker.retention import Policy
 
 WHOLE = """
 providers:
@@ -30,6 +31,7 @@ models:
 prices:
   local/llama: {input: 0.1, cached_input: 0.05, output: 0.2}
 limits: openai
+retention: {batches: 90d, held: 36h, input_files: none}
 """
 
 
@@ -38,6 +40,7 @@ def test_everything_that_can_be_said(monkeypatch: pytest.MonkeyPatch):
     found = config.parse(WHOLE)
     fast = found.providers["fast"]
     assert (fast.rpm, fast.tpm, fast.concurrency, fast.share) == (500, 200_000, 32, 0.7)
+    assert found.retention.policy == Policy(batches=90 * 86_400, held=36 * 3_600)
     assert (fast.base_url, fast.key, fast.max_retries) == ("https://gateway.example/v1", "sk-fast", 3)
     assert found.providers["local"].base_url == "http://127.0.0.1:8080/v1"
     assert [(entry.model, entry.weight) for entry in found.models["cheap"]] == [
@@ -75,6 +78,8 @@ def test_nothing_has_to_be_said(text: str):
             "prices:\n  openai/x: {input: 1, ouput: 2}",
             "line 2: prices.openai/x.ouput: unknown key; did you mean 'output'?",
         ),
+        ("retention: {batchs: 3d}", "line 1: retention.batchs: unknown key; did you mean 'batches'?"),
+        ("retention:\n  held: 90", "line 2: retention.held: must be a duration such as"),
         ("limits: strict", "line 1: limits: should be 'openai' or 'none'"),
         ("limits: none\nlimits: openai", "is given twice, on lines 1 and 2"),
         ("[1, 2]", "line 1: the file: should be a mapping"),

@@ -11,10 +11,12 @@ from worker.blobs import Blobs
 from worker.catalog import Catalog
 from worker.control.closer import Closer
 from worker.control.dispatcher import Dispatcher
+from worker.control.janitor import Janitor
 from worker.control.reaper import Reaper
 from worker.database import Database, DatabaseAway
 from worker.doorbell import Doorbell
 from worker.key_watch import KeyWatch
+from worker.retention import Policy
 from worker.settings import Settings
 from worker.store import idempotency, processes
 from worker.webhooks.deliverer import Deliverer
@@ -40,6 +42,7 @@ class Leader:
         blobs: Blobs,
         process: str,
         settings: Settings,
+        retention: Policy,
     ) -> None:
         self._database = database
         self._process = process
@@ -65,16 +68,19 @@ class Leader:
             scale=settings.webhook_time_scale,
         )
         self._always = (_Chore(self._beat_heart, settings.heartbeat_seconds), _Chore(keys.look, KEY_SECONDS))
+        self._janitor = Janitor(database, retention, leads=lambda: time.monotonic() < self._leads_until)
 
     def start(self) -> None:
         self._thread.start()
         self._deliverer.start()
+        self._janitor.start()
 
     def stop(self) -> None:
         """Let the present chore end, and resign so that another may lead at once."""
         self._stopping.set()
         self._thread.join()
         self._deliverer.stop()
+        self._janitor.stop()
         try:
             self._database.write(lambda session: processes.resign(session, "control", self._process))
         except DatabaseAway:

@@ -28,6 +28,7 @@ def run_control(wiring: Wiring, *, name: str, slots: int) -> None:
         blobs=wiring.blobs,
         process=me,
         settings=wiring.settings,
+        retention=wiring.config.retention.policy,
     )
     intake = Intake(
         database=wiring.database,

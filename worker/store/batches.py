@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
 import sqlalchemy
+from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 
 from worker import clock, ids, states
@@ -122,7 +123,7 @@ def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Ba
 def get(session: Session, owner: str, id: str) -> Batch | None:
     if not ids.is_batch(id):
         return None
-    return session.exec(select(Batch).where(Batch.id == id, Batch.owner == owner)).first()
+    return session.exec(select(Batch).where(Batch.id == id, Batch.owner == owner, visible())).first()
 
 
 def page(
@@ -136,7 +137,7 @@ def page(
     kind: Kind = Kind.BATCH,
 ) -> list[Batch]:
     """Those of one kind, newest first: the next ones behind the batch number ``after``, or the last ``before`` one."""
-    query = select(Batch).where(Batch.owner == owner, Batch.kind == kind).limit(limit)
+    query = select(Batch).where(Batch.owner == owner, Batch.kind == kind, visible()).limit(limit)
     if identity is not None:
         query = query.where(Batch.identity == identity)
     if before is not None:
@@ -233,7 +234,8 @@ def prioritize(session: Session, owner: str, id: str, priority: int) -> Batch | 
 def _accepted_before(session: Session, owner: str, fingerprint: str) -> Batch | None:
     query = (
         select(Batch)
-        .where(Batch.owner == owner, Batch.fingerprint == fingerprint, Batch.created_at > clock.now() - RESENT_WITHIN)
+        .where(Batch.owner == owner, Batch.fingerprint == fingerprint, visible())
+        .where(Batch.created_at > clock.now() - RESENT_WITHIN)
         .order_by(col(Batch.number).desc())
     )
     return session.exec(query).first()
@@ -243,7 +245,13 @@ def lock(session: Session, owner: str, id: str) -> Batch | None:
     """``get``, and until this transaction ends nobody else changes the batch."""
     if not ids.is_batch(id):
         return None
-    return session.exec(select(Batch).where(Batch.id == id, Batch.owner == owner).with_for_update()).first()
+    mine = select(Batch).where(Batch.id == id, Batch.owner == owner, visible())
+    return session.exec(mine.with_for_update()).first()
+
+
+def visible() -> ColumnElement[bool]:
+    """A deleted batch is there for nobody but the eraser."""
+    return col(Batch.deleted_at).is_(None)
 
 
 def _refuse_at_rest(batch: Batch) -> None:

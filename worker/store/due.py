@@ -21,7 +21,7 @@ def batches(session: Session) -> Sequence[Any]:
     late = (BATCH.c.expires_at <= clock.now()).label("late")
     statement = (
         select(BATCH.c.number, BATCH.c.status, BATCH.c.stop, BATCH.c.open, late, BATCH.c.due_at)
-        .where(BATCH.c.due_at <= clock.now())
+        .where(BATCH.c.due_at <= clock.now(), BATCH.c.deleted_at.is_(None))
         .order_by(BATCH.c.due_at)
         .limit(100)
     )

@@ -74,11 +74,8 @@ def erase_unneeded(session: Session, limit: int = 1000) -> list[str]:
         .values(deleted_at=clock.now())
     )
     session.connection().execute(expire)
-    needed = sqlalchemy.exists().where(
-        col(Batch.input_file_id) == File.id, col(Batch.status).not_in(list(states.AT_REST))
-    )
     query = sqlalchemy.select(col(File.id)).where(
-        col(File.deleted_at).is_not(None), col(File.erased_at).is_(None), ~needed
+        col(File.deleted_at).is_not(None), col(File.erased_at).is_(None), ~needed()
     )
     return list(session.connection().execute(query.limit(limit)).scalars())
 
@@ -93,6 +90,12 @@ def unknown(session: Session, names: list[str]) -> list[str]:
     """Those names that no row was ever written for: a crash came between the blob and its row."""
     found = set(session.connection().execute(sqlalchemy.select(col(File.id)).where(col(File.id).in_(names))).scalars())
     return [name for name in names if name not in found]
+
+
+def needed() -> ColumnElement[bool]:
+    """A batch that is not at rest reads it."""
+    running = col(Batch.status).not_in(list(states.AT_REST))
+    return sqlalchemy.exists().where(col(Batch.input_file_id) == File.id, running)
 
 
 def visible() -> ColumnElement[bool]:

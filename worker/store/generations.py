@@ -3,7 +3,8 @@
 GenerationError
  ├ NotAtRest
  ├ NothingFailed
- └ InputErased
+ ├ InputErased
+ └ OutputsExpired
 """
 
 from collections import Counter
@@ -17,7 +18,7 @@ from sqlmodel import Session
 from worker import clock, states, tables
 from worker.database import Database
 from worker.states import BatchStatus, JobState
-from worker.store import batches, files, slices
+from worker.store import batches, files, listing, slices
 from worker.tables import BATCH, JOB, RESULT, SLICE, TALLY, Batch
 
 MOST_JOBS = 500
@@ -43,6 +44,10 @@ class NothingFailed(GenerationError):
 
 class InputErased(GenerationError):
     """The input file was deleted: its lines cannot run again."""
+
+
+class OutputsExpired(GenerationError):
+    """The batch's output files have expired: a new generation would not have the answers that succeeded."""
 
 
 def retry(database: Database, owner: str, id: str, slice_jobs: Callable[[str], int]) -> Batch | None:
@@ -71,6 +76,8 @@ def _open(session: Session, owner: str, id: str, slice_jobs: Callable[[str], int
     if files.claim(session, owner, batch.input_file_id) is None:
         raise InputErased
     now = float(session.connection().execute(select(clock.now())).scalar_one())
+    if batch.output_expires_after and (listing.ended_at(batch) or now) + batch.output_expires_after <= now:
+        raise OutputsExpired
     batch.status = BatchStatus.IN_PROGRESS
     batch.generation += 1
     batch.finalizing_at = batch.completed_at = batch.expired_at = batch.cancelling_at = batch.cancelled_at = None

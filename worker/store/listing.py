@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, Select, String, literal
+from sqlalchemy import Select, String, literal
 from sqlmodel import Session, col
 
 from worker import clock, states
 from worker.states import BatchStatus, Kind
-from worker.store import files
+from worker.store import batches, expiry, files
 from worker.tables import Batch, File
 
 OUTPUT_PURPOSE = "batch_output"
@@ -82,28 +82,24 @@ def _uploads(owner: str) -> Select[*tuple[Any, ...]]:
 
 def _outputs(owner: str, kind: str) -> Select[*tuple[Any, ...]]:
     size = col(Batch.output_bytes if kind == "output" else Batch.error_bytes)
-    ended: ColumnElement[float] = sqlalchemy.case(
-        (col(Batch.status) == BatchStatus.COMPLETED, col(Batch.completed_at)),
-        (col(Batch.status) == BatchStatus.EXPIRED, col(Batch.expired_at)),
-        else_=col(Batch.cancelled_at),
-    )
     id = (
         literal("file-")
         .concat(sqlalchemy.func.substr(col(Batch.id), 7))
         .concat(kind[0])
         .concat(sqlalchemy.cast(col(Batch.generation), String))
     )
-    expires = ended + col(Batch.output_expires_after)
+    expires = expiry.expires()
     return sqlalchemy.select(
         id.label("id"),
         size.label("bytes"),
-        ended.label("created_at"),
+        expiry.ended().label("created_at"),
         col(Batch.id).concat(f"_{kind}.jsonl").label("filename"),
         literal(OUTPUT_PURPOSE).label("purpose"),
         expires.label("expires_at"),
     ).where(
         col(Batch.owner) == owner,
         col(Batch.kind) == Kind.BATCH,
+        batches.visible(),
         col(Batch.status).in_(list(states.AT_REST)),
         size > 0,
         sqlalchemy.or_(expires.is_(None), expires > clock.now()),

@@ -4,6 +4,7 @@ Lock order: batch, slice, job. Everything is read under the batch's lock, decide
 change only by the rows that really changed. Running it again after a lost commit changes nothing.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from worker.database import executemany
 from worker.states import AT_REST, BatchStatus, JobState, Outcome, SliceState
 from worker.store import recording_rows as rows
 from worker.store.calls import BatchView, Ended, Granted, Recorded, Start
+
+log = logging.getLogger("gristmill.recording")
 
 ALIKE_LIMIT = 20
 """So many first finished lines of one model that all fail with one code pause that model."""
@@ -31,7 +34,11 @@ def record(
     book = _Book(session.connection(), holder, ends, starts)
     known = book.known_attempts(ends) if again else frozenset()
     for end in ends:
-        book.end(end, is_new=(end.job, end.attempt) not in known)
+        is_new = (end.job, end.attempt) not in known
+        if book.is_deleted(end.batch):
+            book.outlived(end, is_new=is_new)
+        else:
+            book.end(end, is_new=is_new)
     answer = Recorded(granted=[book.start(start) for start in starts])
     book.write()
     answer.batches = {
@@ -72,6 +79,17 @@ class _Book:
         found = rows.select_in(self.connection, "SELECT job, id FROM attempt WHERE job", {end.job for end in ends})
         return frozenset((job, attempt) for job, attempt in found)
 
+    def is_deleted(self, number: int) -> bool:
+        batch = self.batches.get(number)
+        return batch is None or batch.deleted_at is not None
+
+    def outlived(self, end: Ended, *, is_new: bool) -> None:
+        """Its batch has ended and was deleted: what the call used still counts (store/erasing.py sums it up)."""
+        if end.batch in self.batches and is_new:
+            self.attempt_rows.append(rows.attempt_values(end))
+        elif is_new:
+            log.warning("a call of a batch deleted long ago has ended and is counted nowhere: %s", end.deployment)
+
     def end(self, end: Ended, *, is_new: bool) -> None:
         batch, tally = self.batches[end.batch], self.tallies[(end.batch, end.route)]
         fenced = self._holds(end.slice, end.epoch)
@@ -84,6 +102,8 @@ class _Book:
             self._result(batch, tally, job, end)
 
     def start(self, start: Start) -> Granted:
+        if self.is_deleted(start.batch):
+            return Granted(0, closed=True)
         batch, slice = self.batches[start.batch], self.slices[start.slice]
         tally = self.tallies[(start.batch, start.route)]
         if (

@@ -18,6 +18,7 @@ class BatchRow:
     generation: int
     stop: str | None
     paused_at: float | None
+    deleted_at: float | None
     capped_at: float | None
     max_cost: int | None
     allow_unknown_cost: bool
@@ -148,8 +149,8 @@ def tally_values(row: TallyRow) -> tuple[Any, ...]:
 
 
 NOW = select(clock.now())
-_BATCH_FIRST = 5
-"""The fields before it (number, status, generation, stop, paused_at) are only read here."""
+_BATCH_FIRST = 6
+"""The fields before it (number, status, generation, stop, paused_at, deleted_at) are only read here."""
 _TALLY_FIRST = 3
 """Likewise (batch, route, input_price)."""
 

@@ -197,7 +197,9 @@ def release(
 ) -> bool:
     """Give a slice back with its pending jobs. ``waits``: (job, seconds until it may be called, failed attempts)."""
     connection = session.connection()
-    batch = connection.execute(select(SLICE.c.batch).where(SLICE.c.id == slice)).scalar_one()
+    batch = connection.execute(select(SLICE.c.batch).where(SLICE.c.id == slice)).scalar_one_or_none()
+    if batch is None:  # the lease was lost, and the batch has ended and was deleted since
+        return False
     lock_batches(session, [batch])
     row = connection.execute(
         locked(session, select(SLICE.c.epoch, SLICE.c.state, SLICE.c.reserved).where(SLICE.c.id == slice))

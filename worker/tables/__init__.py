@@ -19,6 +19,7 @@ from worker.tables.keys import LINE_BITS, job_batch, job_id, job_line
 from worker.tables.operations import Leadership, Process, Scope
 from worker.tables.results import Attempt, LineError, Result
 from worker.tables.secrets import Secret
+from worker.tables.usage import UsageHistory
 from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint, WebhookSecret
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "JOB",
     "LEADERSHIP",
     "LINE_BITS",
+    "LINE_ERROR",
     "PROCESS",
     "REQUEST_BODY",
     "RESULT",
@@ -42,6 +44,7 @@ __all__ = [
     "SLICE",
     "SPEND",
     "TALLY",
+    "USAGE_HISTORY",
     "WEBHOOK_SECRET",
     "ApiKey",
     "Attempt",
@@ -62,6 +65,7 @@ __all__ = [
     "Slice",
     "Spend",
     "Tally",
+    "UsageHistory",
     "WebhookEndpoint",
     "WebhookSecret",
     "job_batch",
@@ -86,4 +90,5 @@ EVENT, ENDPOINT, DELIVERY, DELIVERY_ATTEMPT = (
 WEBHOOK_SECRET = _core(WebhookSecret)
 IDEMPOTENCY, SECRET = _core(Idempotency), _core(Secret)
 API_KEY, SPEND = _core(ApiKey), _core(Spend)
+LINE_ERROR, USAGE_HISTORY = _core(LineError), _core(UsageHistory)
 """The same tables for statements of SQLAlchemy Core, which the hot paths use."""

@@ -47,6 +47,8 @@ class Batch(SQLModel, table=True):
     webhook_endpoint: str | None = Field(default=None, index=True)
     """Is told of this batch, besides the owner's other endpoints."""
     webhook_events: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    outputs_erased_at: float | None = None
+    """Its answers have expired and are gone; its counts stay."""
 
     created_at: float
     window_seconds: float | None = None
@@ -71,6 +73,8 @@ class Batch(SQLModel, table=True):
     over_budget_at: float | None = None
     over_budget_until: float | None = None
     """Until then the next call would pass a budget of the batch's API key."""
+    deleted_at: float | None = None
+    """Hidden for ever; its rows go in portions, and this one a day after them."""
     due_at: float | None = None
     due_tries: int = 0
 
