@@ -110,6 +110,15 @@ def _progress(row: Batch, progress: Progress) -> schemas.BatchProgress:
         generation=row.generation,
         output_file_id=output_files.file_id(row, "output"),
         error_file_id=output_files.file_id(row, "error"),
+        webhook=_webhook(row, progress),
+    )
+
+
+def _webhook(row: Batch, progress: Progress) -> schemas.BatchWebhook | None:
+    if row.webhook_endpoint is None or progress.webhook_url is None:
+        return None
+    return schemas.BatchWebhook(
+        endpoint_id=row.webhook_endpoint, url=progress.webhook_url, events=row.webhook_events or []
     )
 
 

@@ -1,9 +1,10 @@
 """What goes in and out over HTTP. OpenAI's objects, plus ``gristmill`` for what it has no words for."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from api import webhook_schemas
 from worker import windows
 
 SMALLINT, INTEGER = 1 << 15, (1 << 31) - 1
@@ -51,6 +52,14 @@ class BatchOptions(_Request):
     invalid_lines: Literal["fail", "report"] = "fail"
     identity: Identity | None = None
     priority: Priority = 0
+    webhook_url: webhook_schemas.Url | None = None
+    webhook_events: webhook_schemas.EventTypes | None = None
+
+    @model_validator(mode="after")
+    def _events_have_a_receiver(self) -> Self:
+        if self.webhook_events is not None and self.webhook_url is None:
+            raise ValueError("webhook_events needs a webhook_url")
+        return self
 
 
 class BatchCreate(_Request):
@@ -218,6 +227,14 @@ class ModelProgress(BaseModel):
     retries: int
 
 
+class BatchWebhook(BaseModel):
+    """Who else is told of this batch: its deliveries are at /v1/webhook_endpoints/{endpoint_id}/deliveries."""
+
+    endpoint_id: str
+    url: str
+    events: list[str]
+
+
 class BatchProgress(BaseModel):
     """``gristmill`` in a batch. ``cost_usd`` is the known part; ``unknown_cost`` counts calls of unknown cost."""
 
@@ -241,6 +258,7 @@ class BatchProgress(BaseModel):
     generation: int
     output_file_id: str
     error_file_id: str
+    webhook: BatchWebhook | None = None
 
 
 class Batch(BaseModel):

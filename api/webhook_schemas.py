@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-EventType = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
-EVENT_TYPES: tuple[EventType, ...] = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
+from worker.webhooks.event_types import EventType
+
 EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=32)]
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
 Url = Annotated[str, Field(max_length=2_048)]
@@ -56,6 +56,15 @@ class EndpointWithSecret(Endpoint):
     signing_secret: str
 
 
+class Secret(BaseModel):
+    """With which the webhooks of the owner's batches (``webhook_url``) are signed."""
+
+    object: Literal["webhook_secret"] = "webhook_secret"
+    signing_secret: str
+    created_at: int
+    updated_at: int
+
+
 class EndpointList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Endpoint]
@@ -98,6 +107,8 @@ class Delivery(BaseModel):
     id: str
     object: Literal["webhook_delivery"] = "webhook_delivery"
     event: str
+    type: str
+    batch: str
     state: str
     due_at: int | None
     delivered_at: int | None

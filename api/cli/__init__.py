@@ -23,6 +23,7 @@ COMMANDS = {
     "resume": ("api.cli.batches:resume", "Let a paused, held or capped BATCH go on."),
     "retry": ("api.cli.batches:retry", "Run the lines of BATCH again that did not succeed."),
     "extend": ("api.cli.batches:extend", "Give BATCH another time limit."),
+    "webhooks": ("api.cli.webhooks:webhooks", "Show what the receivers of webhooks need to know."),
     "keys": ("api.cli.keys:keys", "Make, show, change and revoke API keys."),
     "delete": ("api.cli.deletion:delete", "Delete batches that have ended, with all their answers."),
     "serve": ("api.cli.serving:serve", "Serve the API, with everything it needs."),

@@ -9,8 +9,10 @@ import click
 
 from api import schemas
 from api.cli import columns, progress, requests_file, server_link
+from worker.webhooks import event_types
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+EVENT = click.Choice([*event_types.ENDED, *event_types.WHILE_IT_RUNS])
 
 
 def server_option(command: Command) -> Command:
@@ -26,13 +28,34 @@ def server_option(command: Command) -> Command:
 @click.option("--skip-invalid", is_flag=True, help="Run the good lines of a file that has faulty ones.")
 @click.option("--priority", type=int, default=0, show_default=True, help="Batches with more go first.")
 @click.option("--hold", is_flag=True, help="Check the lines and wait for 'gristmill resume'.")
+@click.option("--webhook", "webhook_url", metavar="URL", help="Call this URL when the batch ends.")
+@click.option(
+    "--webhook-event",
+    "events",
+    type=EVENT,
+    metavar="TYPE",
+    multiple=True,
+    help="Call it for this instead (repeatable).",
+)
 @server_option
-def submit(file: Path, window: str, limit: int | None, skip_invalid: bool, server: str | None, **options: Any) -> None:
+def submit(
+    file: Path,
+    window: str,
+    limit: int | None,
+    skip_invalid: bool,
+    events: tuple[str, ...],
+    server: str | None,
+    **options: Any,
+) -> None:
     """Hand FILE to a server and print the id of its batch."""
+    if events and options["webhook_url"] is None:
+        raise click.UsageError("--webhook-event needs --webhook URL")
     requests = requests_file.read(file)
     with server_link.connect(server) as client:
         uploaded = client.upload(requests.path)
         wanted = {**options, "line_limit": limit, "invalid_lines": "report" if skip_invalid else "fail"}
+        if events:
+            wanted["webhook_events"] = list(events)
         batch = client.create(
             input_file_id=uploaded.id,
             endpoint=requests.endpoint,

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx
 
-from api import schemas
+from api import schemas, webhook_schemas
 from api.cli import faults
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
@@ -131,6 +131,13 @@ class Client:
 
     def usage(self, **query: str) -> list[schemas.UsageSum]:
         return schemas.UsageList.model_validate(self._send("GET", "/v1/usage", params=query)).data
+
+    def webhook_secret(self, *, rotate: bool = False) -> webhook_schemas.Secret:
+        """The owner's; a rotated one leaves the old one valid for a day."""
+        if not rotate:
+            return webhook_schemas.Secret.model_validate(self._send("GET", "/v1/webhook_secret"))
+        kept = {"keep_old_secret_active_for_24_hours": True}
+        return webhook_schemas.Secret.model_validate(self._send("POST", "/v1/webhook_secret/rotate", json=kept))
 
     @contextmanager
     def content(self, file_id: str) -> Iterator[Iterator[bytes]]:

@@ -8,13 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from sqlmodel import Session
 
-from api import batch_answer, errors, faults, idempotency, present, schemas
+from api import batch_answer, errors, faults, idempotency, present, schemas, webhook_targets
 from api.deps import CallerDep, ServicesDep
 from api.keyring import Caller
 from api.services import Services
 from worker import windows
 from worker.store import batches, deletion, progress
 from worker.store.batches import NewBatch
+from worker.webhooks import event_types
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -123,6 +124,7 @@ def line_errors(
 
 def _new_batch(body: schemas.BatchCreate, caller: Caller, services: Services) -> NewBatch:
     options = body.gristmill or schemas.BatchOptions()
+    webhook_targets.check(services, options.webhook_url, "gristmill.webhook_url")
     return NewBatch(
         owner=caller.owner,
         api_key=caller.api_key,
@@ -140,6 +142,8 @@ def _new_batch(body: schemas.BatchCreate, caller: Caller, services: Services) ->
         max_cost=None if options.max_cost is None else present.picousd(options.max_cost),
         allow_unknown_cost=options.allow_unknown_cost,
         output_expires_after=body.output_expires_after.seconds if body.output_expires_after else None,
+        webhook_url=options.webhook_url,
+        webhook_events=list(options.webhook_events or event_types.ENDED),
     )
 
 

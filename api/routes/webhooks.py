@@ -6,27 +6,42 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlmodel import Session
 
-from api import errors, faults, schemas, webhook_schemas
+from api import errors, faults, schemas, webhook_schemas, webhook_targets
 from api.deps import CallerDep, ServicesDep
-from api.services import Services
 from worker import ids, tables
-from worker.store import webhooks
-from worker.webhooks import sender, signature, target
+from worker.store import webhook_secrets, webhooks
+from worker.webhooks import event_types, sender, signature
 from worker.webhooks.sender import Message
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
 
 
 @router.get("/webhook_event_types")
-def event_types() -> webhook_schemas.EventTypeList:
-    return webhook_schemas.EventTypeList(data=list(webhook_schemas.EVENT_TYPES))
+def list_event_types() -> webhook_schemas.EventTypeList:
+    return webhook_schemas.EventTypeList(data=[*event_types.ENDED, *event_types.WHILE_IT_RUNS])
+
+
+@router.get("/webhook_secret")
+def secret(services: ServicesDep, caller: CallerDep) -> webhook_schemas.Secret:
+    """Your own, which signs the webhooks of batches with a ``webhook_url``. Made when it is first asked for."""
+    return _secret(services.database.write(lambda session: webhook_secrets.of(session, caller.owner)))
+
+
+@router.post("/webhook_secret/rotate", responses=schemas.error_responses(400))
+def rotate_own_secret(
+    services: ServicesDep, caller: CallerDep, body: webhook_schemas.SecretRotation | None = None
+) -> webhook_schemas.Secret:
+    keep = body is not None and body.keep_old_secret_active_for_24_hours
+    return _secret(
+        services.database.write(lambda session: webhook_secrets.rotate(session, caller.owner, keep_old=keep))
+    )
 
 
 @router.post("/webhook_endpoints", responses=schemas.error_responses(400))
 def create(
     body: webhook_schemas.EndpointCreate, services: ServicesDep, caller: CallerDep
 ) -> webhook_schemas.EndpointWithSecret:
-    _check_url(services, body.url)
+    webhook_targets.check(services, body.url, "url")
     row = services.database.write(
         lambda session: webhooks.create(
             session, caller.owner, name=body.name, url=body.url, event_types=list(body.event_types)
@@ -72,7 +87,7 @@ def change(
     """Also lets an endpoint that was disabled by its 410 work again."""
     changes = body.model_dump(exclude_none=True)
     if body.url is not None:
-        _check_url(services, body.url)
+        webhook_targets.check(services, body.url, "url")
     row = services.database.write(lambda session: webhooks.change(session, caller.owner, endpoint_id, changes))
     return _shown(_found(row, endpoint_id))
 
@@ -85,7 +100,7 @@ def delete(endpoint_id: str, services: ServicesDep, caller: CallerDep) -> webhoo
     return webhook_schemas.EndpointDeleted(id=endpoint_id)
 
 
-@router.post("/webhook_endpoints/{endpoint_id}/rotate_secret", responses=schemas.error_responses(404))
+@router.post("/webhook_endpoints/{endpoint_id}/rotate_secret", responses=schemas.error_responses(400, 404))
 def rotate_secret(
     endpoint_id: str,
     services: ServicesDep,
@@ -93,7 +108,12 @@ def rotate_secret(
     body: webhook_schemas.SecretRotation | None = None,
 ) -> webhook_schemas.EndpointWithSecret:
     keep = body is not None and body.keep_old_secret_active_for_24_hours
-    row = services.database.write(lambda session: webhooks.rotate(session, caller.owner, endpoint_id, keep_old=keep))
+    try:
+        row = services.database.write(
+            lambda session: webhooks.rotate(session, caller.owner, endpoint_id, keep_old=keep)
+        )
+    except webhooks.SecretOfOwner as error:
+        raise errors.BadRequest(str(error), code="secret_of_owner") from None
     return _with_secret(_found(row, endpoint_id))
 
 
@@ -103,9 +123,12 @@ def test(
 ) -> webhook_schemas.EndpointTested:
     """Send a sample now, and say what came back."""
     now = services.database.now()
-    with services.database.read() as session:
+
+    def signed(session: Session) -> tuple[list[str], str]:
         row = _found(webhooks.get(session, caller.owner, endpoint_id), endpoint_id)
-        secrets, url = webhooks.secrets(row, now), row.url
+        return webhooks.secrets(session, row, now), row.url
+
+    secrets, url = services.database.write(signed)
     sample = sender.event_body(ids.new_event(), body.event_type, now, ids.new_batch())
     message = Message(id=ids.new_delivery(), url=url, secrets=secrets, timestamp=int(now), body=sample)
     answer = asyncio.run(sender.send(message, private=services.webhook_private))
@@ -122,33 +145,38 @@ def deliveries(
     services: ServicesDep,
     caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    batch: str | None = None,
 ) -> webhook_schemas.DeliveryList:
-    """The newest, with every try."""
+    """The newest, with every try; of one batch if it is named."""
     with services.database.read() as session:
         _found(webhooks.get(session, caller.owner, endpoint_id), endpoint_id)
-        rows = webhooks.deliveries(session, caller.owner, endpoint_id, limit=limit)
+        rows = webhooks.deliveries(session, caller.owner, endpoint_id, limit=limit, batch=batch)
         return webhook_schemas.DeliveryList(data=[_delivery(session, row) for row in rows])
 
 
-@router.post("/webhook_deliveries/{delivery_id}/replay", responses=schemas.error_responses(404))
+@router.post("/webhook_deliveries/{delivery_id}/replay", responses=schemas.error_responses(400, 404))
 def replay(delivery_id: str, services: ServicesDep, caller: CallerDep) -> webhook_schemas.Delivery:
     """Send it again, with the same id."""
 
     def again(session: Session) -> webhook_schemas.Delivery | None:
-        row = webhooks.replay(session, caller.owner, delivery_id)
-        return None if row is None else _delivery(session, row)
+        if not webhooks.replay(session, caller.owner, delivery_id):
+            return None
+        sent = webhooks.delivery(session, caller.owner, delivery_id)
+        return None if sent is None else _delivery(session, sent)
 
-    found = services.database.write(again)
+    try:
+        found = services.database.write(again)
+    except webhooks.Disabled as error:
+        raise errors.BadRequest(str(error), code="endpoint_disabled") from None
     if found is None:
         raise errors.NotFound(f"No webhook delivery found with id '{faults.shown(delivery_id)}'.")
     return found
 
 
-def _check_url(services: Services, url: str) -> None:
-    try:
-        target.check(url, private=services.webhook_private)
-    except target.TargetError as error:
-        raise errors.BadRequest(f"Invalid value for 'url': {error}.", param="url", code="invalid_url") from None
+def _secret(row: tables.WebhookSecret) -> webhook_schemas.Secret:
+    return webhook_schemas.Secret(
+        signing_secret=row.secret, created_at=int(row.created_at), updated_at=int(row.updated_at)
+    )
 
 
 def _found(row: tables.WebhookEndpoint | None, id: str) -> tables.WebhookEndpoint:
@@ -179,11 +207,14 @@ def _fields(row: tables.WebhookEndpoint) -> dict[str, object]:
     }
 
 
-def _delivery(session: Session, row: tables.Delivery) -> webhook_schemas.Delivery:
+def _delivery(session: Session, sent: webhooks.Sent) -> webhook_schemas.Delivery:
+    row = sent.delivery
     tries = webhooks.attempts(session, row.id)
     return webhook_schemas.Delivery(
         id=row.id,
         event=row.event,
+        type=sent.event.type,
+        batch=sent.batch,
         state=row.state,
         due_at=_seconds(row.due_at),
         delivered_at=_seconds(row.delivered_at),

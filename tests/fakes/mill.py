@@ -242,6 +242,10 @@ class Handler(BaseHTTPRequestHandler):
         match re.split(r"[ /]+", what):
             case ["GET", "healthz" | "readyz"]:
                 return 200, {}
+            case ["GET" | "POST", "v1", "webhook_secret", *_]:
+                mill.state["rotations"] = mill.state.get("rotations", 1) + (what.startswith("POST"))
+                secret = f"whsec_{mill.state['rotations']}"
+                return 200, {"signing_secret": secret, "created_at": 0, "updated_at": 0}
             case ["POST", "v1", "files"]:
                 return 200, mill.upload(body)
             case ["DELETE", "v1", "files", id]:

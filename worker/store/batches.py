@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 
 from worker import clock, ids, states
 from worker.states import BatchStatus, Kind, Stop
-from worker.store import files
+from worker.store import files, webhooks
 from worker.tables import Batch, Tally
 
 RESENT_WITHIN = 600.0
@@ -68,6 +68,8 @@ class NewBatch:
     output_expires_after: int | None = None
     kind: Kind = Kind.BATCH
     api_key: str | None = None
+    webhook_url: str | None = None
+    webhook_events: list[str] | None = None
 
 
 class Limits(TypedDict, total=False):
@@ -91,6 +93,7 @@ def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Ba
     if file.purpose != "batch":
         raise WrongPurpose
     now = _now(session)
+    webhook = webhooks.for_batches(session, new.owner, new.webhook_url) if new.webhook_url else None
     batch = Batch(
         id=ids.new_message_batch() if new.kind == Kind.MESSAGES else ids.new_batch(),
         owner=new.owner,
@@ -109,6 +112,8 @@ def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Ba
         max_cost=new.max_cost,
         allow_unknown_cost=new.allow_unknown_cost,
         output_expires_after=new.output_expires_after,
+        webhook_endpoint=webhook.id if webhook else None,
+        webhook_events=new.webhook_events if webhook else None,
         created_at=now,
         window_seconds=new.window_seconds,
         expires_at=None if new.window_seconds is None else now + new.window_seconds,

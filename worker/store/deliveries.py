@@ -1,14 +1,14 @@
 """The outbox at work: events become deliveries, deliveries are claimed, sent and recorded."""
 
 import random
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, or_, select, update
-from sqlmodel import Session, col
+from sqlalchemy import ColumnElement, func, or_, select, tuple_, update
+from sqlmodel import Session
 from sqlmodel import select as select_model
 
-from worker import clock, ids, tables
+from worker import clock
 from worker.store import webhooks
 from worker.tables import BATCH, DELIVERY, ENDPOINT, EVENT
 from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint
@@ -20,65 +20,36 @@ SCHEDULE = (0.0, 5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_
 JITTER = 0.2
 THROTTLES = frozenset({429, 502, 504})
 THROTTLE_SECONDS = 60.0
-MOST_EVENTS = 100
+SUPERSEDED = "superseded"
+"""The state of a delivery that newer news made pointless."""
 
 
-def fan_out(session: Session) -> int:
-    """Make the deliveries of some new events: one for each endpoint that was there and wants their type."""
-    query = select_model(tables.Event).where(col(tables.Event.fanned_at).is_(None))
-    if session.connection().dialect.name == "postgresql":
-        query = query.with_for_update(skip_locked=True)
-    events = list(session.exec(query.limit(MOST_EVENTS)))
-    for event in events:
-        event.fanned_at = _now(session)
-        wanting = select_model(WebhookEndpoint).where(
-            WebhookEndpoint.owner == event.owner,
-            WebhookEndpoint.created_at <= event.created_at,
-            col(WebhookEndpoint.disabled_at).is_(None),
-        )
-        session.add_all(
-            Delivery(
-                id=ids.new_delivery(),
-                owner=event.owner,
-                event=event.id,
-                endpoint=endpoint.id,
-                due_at=event.fanned_at,
-                created_at=event.created_at,
-            )
-            for endpoint in session.exec(wanting)
-            if event.type in endpoint.event_types
-        )
-    return len(events)
+class Receiver(NamedTuple):
+    """An owner's host and port: what is sent there goes through few sendings at once."""
+
+    owner: str
+    address: str
 
 
-def has_new_events(session: Session) -> bool:
-    statement = select(EVENT.c.id).where(EVENT.c.fanned_at.is_(None)).limit(1)
-    return session.connection().execute(statement).first() is not None
-
-
-def due_endpoints(session: Session, busy: Collection[str], limit: int) -> Sequence[str]:
-    """Those with something to send, the longest overdue first, so that none waits behind another's many."""
+def due_receivers(session: Session, busy: Collection[Receiver], limit: int) -> list[Receiver]:
+    """Those to whom something may be sent, the longest overdue first, so that none waits behind another's many."""
+    receiver = (ENDPOINT.c.owner, ENDPOINT.c.receiver)
     statement = (
-        select(DELIVERY.c.endpoint)
-        .join(ENDPOINT, ENDPOINT.c.id == DELIVERY.c.endpoint)
-        .where(
-            DELIVERY.c.due_at <= clock.now(),
-            ENDPOINT.c.disabled_at.is_(None),
-            or_(ENDPOINT.c.rests_until.is_(None), ENDPOINT.c.rests_until <= clock.now()),
-            DELIVERY.c.endpoint.not_in(list(busy)),
-        )
-        .group_by(DELIVERY.c.endpoint)
+        select(*receiver)
+        .join(DELIVERY, DELIVERY.c.endpoint == ENDPOINT.c.id)
+        .where(*_sendable(), tuple_(*receiver).not_in(list(busy)))
+        .group_by(*receiver)
         .order_by(func.min(DELIVERY.c.due_at))
         .limit(limit)
     )
-    return session.connection().execute(statement).scalars().all()
+    return [Receiver(*row) for row in session.connection().execute(statement)]
 
 
-def claim(session: Session, endpoint: str, lease_seconds: float) -> Message | None:
-    """The next message for an endpoint. Unless it is recorded within the lease, it is sent again with the same id."""
-    row: Any = session.connection().execute(_next(endpoint)).first()
-    receiver = session.get(WebhookEndpoint, endpoint)
-    if row is None or receiver is None:
+def claim(session: Session, receiver: Receiver, lease_seconds: float) -> Message | None:
+    """The next message for a receiver. Unless it is recorded within the lease, it is sent again with the same id."""
+    row: Any = session.connection().execute(_next(receiver)).first()
+    endpoint = None if row is None else session.get(WebhookEndpoint, row.endpoint)
+    if endpoint is None:
         return None
     claimed = session.connection().execute(
         update(DELIVERY)
@@ -90,19 +61,19 @@ def claim(session: Session, endpoint: str, lease_seconds: float) -> Message | No
     now = _now(session)
     return Message(
         id=row.id,
-        url=receiver.url,
-        secrets=webhooks.secrets(receiver, now),
+        url=endpoint.url,
+        secrets=webhooks.secrets(session, endpoint, now),
         timestamp=int(now),
-        body=sender.event_body(row.event, row.type, row.created_at, row.batch),
+        body=sender.event_body(row.event, row.type, row.created_at, row.batch, row.data),
     )
 
 
 def record(session: Session, id: str, answer: Answer, scale: float) -> None:
     """What came of a try, and when the next one is due. ``scale`` shortens the schedule."""
-    delivery = session.exec(select_model(Delivery).where(Delivery.id == id).with_for_update()).first()
-    if delivery is None:
+    locked = _locked(session, id)
+    if locked is None:
         return
-    endpoint = session.get(WebhookEndpoint, delivery.endpoint)
+    endpoint, delivery = locked
     now = _now(session)
     delivery.tries, delivery.sent = delivery.tries + 1, delivery.sent + 1
     delivery.last_status, delivery.last_error = answer.status, answer.error
@@ -120,13 +91,22 @@ def record(session: Session, id: str, answer: Answer, scale: float) -> None:
     )
     if answer.is_success:
         delivery.state, delivery.due_at, delivery.delivered_at = "delivered", None, now
+    elif delivery.state == SUPERSEDED:
+        delivery.due_at = None
     elif delivery.tries >= len(SCHEDULE):
         delivery.state, delivery.due_at = "failed", None
     else:
         jittered = SCHEDULE[delivery.tries] * scale * random.uniform(1 - JITTER, 1 + JITTER)
         delivery.due_at = now + max(jittered, answer.wait or 0.0)
-    if endpoint is not None:
-        _judge(session, endpoint, answer, now, scale)
+    _judge(session, endpoint, answer, now, scale)
+
+
+def _locked(session: Session, id: str) -> tuple[WebhookEndpoint, Delivery] | None:
+    """Endpoint before delivery, as whoever deletes an endpoint locks them; None if one was deleted meanwhile."""
+    own = select(DELIVERY.c.endpoint).where(DELIVERY.c.id == id).scalar_subquery()
+    endpoint = session.exec(select_model(WebhookEndpoint).where(WebhookEndpoint.id == own).with_for_update()).first()
+    delivery = session.exec(select_model(Delivery).where(Delivery.id == id).with_for_update()).first()
+    return None if endpoint is None or delivery is None else (endpoint, delivery)
 
 
 def _judge(session: Session, endpoint: WebhookEndpoint, answer: Answer, now: float, scale: float) -> None:
@@ -146,21 +126,32 @@ def _judge(session: Session, endpoint: WebhookEndpoint, answer: Answer, now: flo
         )
 
 
-def _next(endpoint: str) -> Any:
+def _next(receiver: Receiver) -> Any:
     return (
         select(
             DELIVERY.c.id,
             DELIVERY.c.due_at,
             DELIVERY.c.event,
+            DELIVERY.c.endpoint,
             EVENT.c.type,
             EVENT.c.created_at,
+            EVENT.c.data,
             BATCH.c.id.label("batch"),
         )
+        .join(ENDPOINT, ENDPOINT.c.id == DELIVERY.c.endpoint)
         .join(EVENT, EVENT.c.id == DELIVERY.c.event)
         .join(BATCH, BATCH.c.number == EVENT.c.batch)
-        .where(DELIVERY.c.endpoint == endpoint, DELIVERY.c.due_at <= clock.now())
+        .where(*_sendable(), ENDPOINT.c.owner == receiver.owner, ENDPOINT.c.receiver == receiver.address)
         .order_by(DELIVERY.c.due_at)
         .limit(1)
+    )
+
+
+def _sendable() -> tuple[ColumnElement[bool], ...]:
+    return (
+        DELIVERY.c.due_at <= clock.now(),
+        ENDPOINT.c.disabled_at.is_(None),
+        or_(ENDPOINT.c.rests_until.is_(None), ENDPOINT.c.rests_until <= clock.now()),
     )
 
 

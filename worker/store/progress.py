@@ -10,7 +10,7 @@ from worker import clock, states
 from worker.states import SliceState
 from worker.store import scopes
 from worker.store.recording import UNKNOWN_COST
-from worker.tables import Batch, LineError, Slice, Tally
+from worker.tables import Batch, LineError, Slice, Tally, WebhookEndpoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +30,7 @@ class Progress:
     errors: list[LineError] = field(default_factory=list)
     in_flight: int = 0
     blocks: list[Block] = field(default_factory=list)
+    webhook_url: str | None = None
 
 
 def of(
@@ -44,6 +45,7 @@ def of(
         if batch.status == states.BatchStatus.FAILED:
             found[batch.number].errors = line_errors(session, batch.number, limit=errors)
     _count_in_flight(session, found)
+    _add_webhooks(session, batches, found)
     resting = scopes.paused(session)
     for batch in batches:
         assert batch.number is not None
@@ -73,6 +75,16 @@ def _count_in_flight(session: Session, found: dict[int, Progress]) -> None:
     )
     for batch, started in session.connection().execute(query):
         found[batch].in_flight += started.count(",") + 1
+
+
+def _add_webhooks(session: Session, batches: Sequence[Batch], found: dict[int, Progress]) -> None:
+    named = {batch.webhook_endpoint for batch in batches if batch.webhook_endpoint is not None}
+    if not named:
+        return
+    query = select(WebhookEndpoint.id, WebhookEndpoint.url).where(col(WebhookEndpoint.id).in_(named))
+    urls = {id: url for id, url in session.exec(query)}
+    for batch in batches:
+        found[batch.number or 0].webhook_url = urls.get(batch.webhook_endpoint or "")
 
 
 def _blocks(

@@ -1,32 +1,63 @@
-"""Webhook endpoints as their owner sees them."""
+"""Webhook endpoints and their deliveries as their owner sees them.
+
+WebhookError
+ ├ Disabled
+ └ SecretOfOwner
+"""
+
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, or_, select, update
 from sqlmodel import Session, col
 from sqlmodel import select as select_model
 
 from worker import clock, ids
-from worker.tables import DELIVERY, DELIVERY_ATTEMPT
-from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint
-from worker.webhooks import signature
+from worker.store import webhook_secrets
+from worker.store.webhook_secrets import ROTATION_SECONDS
+from worker.tables import BATCH, DELIVERY, DELIVERY_ATTEMPT, ENDPOINT, Batch, Event
+from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint, WebhookSecret
+from worker.webhooks import signature, target
 
-ROTATION_SECONDS = 86_400.0
+
+class Sent(NamedTuple):
+    """A delivery, its event, and the id of its batch."""
+
+    delivery: Delivery
+    event: Event
+    batch: str
+
+
+class WebhookError(Exception):
+    """The endpoint cannot do that."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+class Disabled(WebhookError):
+    """The endpoint is disabled since it answered 410: update it, then replay."""
+
+
+class SecretOfOwner(WebhookError):
+    """The endpoint belongs to batches, which are signed with your own webhook secret: rotate that one."""
 
 
 def create(session: Session, owner: str, *, name: str, url: str, event_types: list[str]) -> WebhookEndpoint:
     """With a new secret."""
-    now = _now(session)
-    row = WebhookEndpoint(
-        id=ids.new_webhook_endpoint(),
-        owner=owner,
-        name=name,
-        url=url,
-        event_types=event_types,
-        secret=signature.new_secret(),
-        created_at=now,
-        updated_at=now,
+    return _add(session, owner, name=name, url=url, event_types=event_types, secret=signature.new_secret())
+
+
+def for_batches(session: Session, owner: str, url: str) -> WebhookEndpoint:
+    """The one that the owner's batches with this ``webhook_url`` share; a new batch wakes one that answered 410."""
+    query = select_model(WebhookEndpoint).where(
+        WebhookEndpoint.owner == owner, WebhookEndpoint.url == url, col(WebhookEndpoint.of_batches)
     )
-    session.add(row)
-    session.flush()
+    row = session.exec(query.with_for_update()).first()
+    if row is None:
+        return _add(session, owner, name="webhook_url", url=url, event_types=[], secret="", of_batches=True)
+    if row.disabled_at is not None:
+        row.disabled_at = row.rests_until = None
+        session.flush()
     return row
 
 
@@ -38,9 +69,10 @@ def get(session: Session, owner: str, id: str) -> WebhookEndpoint | None:
 
 
 def page(session: Session, owner: str, *, limit: int, after: WebhookEndpoint | None = None) -> list[WebhookEndpoint]:
-    """Newest first."""
+    """Newest first, without those of batches."""
     made, id = col(WebhookEndpoint.created_at), col(WebhookEndpoint.id)
-    query = select_model(WebhookEndpoint).where(WebhookEndpoint.owner == owner).order_by(made.desc(), id.desc())
+    mine = select_model(WebhookEndpoint).where(WebhookEndpoint.owner == owner, ~col(WebhookEndpoint.of_batches))
+    query = mine.order_by(made.desc(), id.desc())
     if after is not None:
         query = query.where(or_(made < after.created_at, (made == after.created_at) & (id < after.id)))
     return list(session.exec(query.limit(limit)))
@@ -55,16 +87,19 @@ def change(session: Session, owner: str, id: str, changes: dict[str, object]) ->
         row.updated_at = _now(session)
     for name, value in changes.items():
         setattr(row, name, value)
+    row.receiver = target.receiver(row.url)
     row.disabled_at = row.rests_until = None
     session.flush()
     return row
 
 
 def rotate(session: Session, owner: str, id: str, *, keep_old: bool) -> WebhookEndpoint | None:
-    """A new secret; the old one may sign beside it for a day."""
+    """A new secret; the old one may sign beside it for a day. Raises SecretOfOwner."""
     row = get(session, owner, id)
     if row is None:
         return None
+    if row.of_batches:
+        raise SecretOfOwner
     now = _now(session)
     row.old_secret, row.old_secret_until = (row.secret, now + ROTATION_SECONDS) if keep_old else (None, None)
     row.secret, row.updated_at = signature.new_secret(), now
@@ -72,8 +107,11 @@ def rotate(session: Session, owner: str, id: str, *, keep_old: bool) -> WebhookE
     return row
 
 
-def secrets(row: WebhookEndpoint, now: float) -> list[str]:
+def secrets(session: Session, endpoint: WebhookEndpoint, now: float) -> list[str]:
     """Those that sign at ``now``, the newest first."""
+    row: WebhookEndpoint | WebhookSecret = endpoint
+    if endpoint.of_batches:
+        row = webhook_secrets.of(session, endpoint.owner)
     old = [row.old_secret] if row.old_secret and row.old_secret_until and now < row.old_secret_until else []
     return [row.secret, *old]
 
@@ -90,10 +128,25 @@ def remove(session: Session, owner: str, id: str) -> bool:
     return True
 
 
-def deliveries(session: Session, owner: str, endpoint: str, *, limit: int) -> list[Delivery]:
-    """Newest first."""
-    query = select_model(Delivery).where(Delivery.owner == owner, Delivery.endpoint == endpoint)
-    return list(session.exec(query.order_by(col(Delivery.created_at).desc(), col(Delivery.id)).limit(limit)))
+def remove_unused(session: Session) -> int:
+    """Endpoints whose batches are all gone; how many."""
+    used = select(BATCH.c.number).where(BATCH.c.webhook_endpoint == ENDPOINT.c.id).exists()
+    owed = select(DELIVERY.c.id).where(DELIVERY.c.endpoint == ENDPOINT.c.id).exists()
+    return session.connection().execute(delete(ENDPOINT).where(ENDPOINT.c.of_batches, ~used, ~owed)).rowcount
+
+
+def deliveries(session: Session, owner: str, endpoint: str, *, limit: int, batch: str | None = None) -> list[Sent]:
+    """Newest first; of one batch if it is named."""
+    query = _sent(owner).where(Delivery.endpoint == endpoint)
+    if batch is not None:
+        query = query.where(Batch.id == batch)
+    rows = session.exec(query.order_by(col(Delivery.created_at).desc(), col(Delivery.id)).limit(limit))
+    return [Sent(*row) for row in rows]
+
+
+def delivery(session: Session, owner: str, id: str) -> Sent | None:
+    row = session.exec(_sent(owner).where(Delivery.id == id)).first() if ids.is_delivery(id) else None
+    return None if row is None else Sent(*row)
 
 
 def attempts(session: Session, delivery: str) -> list[DeliveryAttempt]:
@@ -101,15 +154,45 @@ def attempts(session: Session, delivery: str) -> list[DeliveryAttempt]:
     return list(session.exec(query.order_by(col(DeliveryAttempt.number))))
 
 
-def replay(session: Session, owner: str, id: str) -> Delivery | None:
-    """Due at once, with the same id and a fresh schedule."""
-    if not ids.is_delivery(id):
-        return None
-    mine = (DELIVERY.c.id == id, DELIVERY.c.owner == owner)
+def replay(session: Session, owner: str, id: str) -> bool:
+    """Due at once, with the same id and a fresh schedule. Raises Disabled."""
+    row = delivery(session, owner, id)
+    if row is None:
+        return False
+    endpoint = get(session, owner, row.delivery.endpoint)
+    if endpoint is not None and endpoint.disabled_at is not None:
+        raise Disabled
     session.connection().execute(
-        update(DELIVERY).where(*mine).values(state="pending", tries=0, due_at=clock.now(), delivered_at=None)
+        update(DELIVERY)
+        .where(DELIVERY.c.id == id)
+        .values(state="pending", tries=0, due_at=clock.now(), delivered_at=None)
     )
-    return session.exec(select_model(Delivery).where(Delivery.id == id, Delivery.owner == owner)).first()
+    session.refresh(row.delivery)
+    return True
+
+
+def _sent(owner: str) -> Any:
+    return (
+        select_model(Delivery, Event, col(Batch.id))
+        .join(Event, col(Event.id) == Delivery.event)
+        .join(Batch, col(Batch.number) == Event.batch)
+        .where(Delivery.owner == owner)
+    )
+
+
+def _add(session: Session, owner: str, **values: Any) -> WebhookEndpoint:
+    now = _now(session)
+    row = WebhookEndpoint(
+        id=ids.new_webhook_endpoint(),
+        owner=owner,
+        receiver=target.receiver(values["url"]),
+        created_at=now,
+        updated_at=now,
+        **values,
+    )
+    session.add(row)
+    session.flush()
+    return row
 
 
 def _now(session: Session) -> float:

@@ -8,15 +8,16 @@ from collections.abc import Callable
 from functools import partial
 
 from worker.database import Database, DatabaseAway
-from worker.store import deliveries
+from worker.store import deliveries, fan_out
+from worker.store.deliveries import Receiver
 from worker.webhooks import sender
 from worker.webhooks.sender import Message
 
 log = logging.getLogger("gristmill.webhooks")
 
 TICK_SECONDS = 0.5
-AT_ONCE, AT_ONCE_EACH = 32, 2
-"""Sendings in flight, and those of one endpoint."""
+AT_ONCE, AT_ONCE_EACH = 32, 3
+"""Sendings in flight, and those to one receiver."""
 LEASE_GRACE = 10.0
 
 
@@ -39,7 +40,7 @@ class Deliverer:
         self._scale = scale
         self._timeout = timeout
         self._tick = tick
-        self._busy: Counter[str] = Counter()
+        self._busy: Counter[Receiver] = Counter()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="webhooks", daemon=True)
 
@@ -68,26 +69,26 @@ class Deliverer:
 
     async def _begin(self, tasks: set[asyncio.Task[None]]) -> None:
         await asyncio.to_thread(self._fan_out)
-        full = [endpoint for endpoint, count in self._busy.items() if count >= AT_ONCE_EACH]
-        for endpoint in await asyncio.to_thread(self._due, full, AT_ONCE - self._busy.total()):
-            self._busy[endpoint] += 1
-            task = asyncio.create_task(self._work(endpoint))
+        full = [receiver for receiver, count in self._busy.items() if count >= AT_ONCE_EACH]
+        for receiver in await asyncio.to_thread(self._due, full, AT_ONCE - self._busy.total()):
+            self._busy[receiver] += 1
+            task = asyncio.create_task(self._work(receiver))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
     def _fan_out(self) -> None:
         with self._database.read() as session:
-            waiting = deliveries.has_new_events(session)
-        while waiting and self._database.write(deliveries.fan_out) == deliveries.MOST_EVENTS:
+            waiting = fan_out.has_new_events(session)
+        while waiting and self._database.write(fan_out.fan_out) == fan_out.MOST_EVENTS:
             continue
 
-    def _due(self, full: list[str], free: int) -> list[str]:
+    def _due(self, full: list[Receiver], free: int) -> list[Receiver]:
         with self._database.read() as session:
-            return list(deliveries.due_endpoints(session, full, free)) if free > 0 else []
+            return deliveries.due_receivers(session, full, free) if free > 0 else []
 
-    async def _work(self, endpoint: str) -> None:
-        """Everything that is due for one endpoint, one after the other."""
-        claim = partial(deliveries.claim, endpoint=endpoint, lease_seconds=self._timeout + LEASE_GRACE)
+    async def _work(self, receiver: Receiver) -> None:
+        """Everything that is due for one receiver, one after the other."""
+        claim = partial(deliveries.claim, receiver=receiver, lease_seconds=self._timeout + LEASE_GRACE)
         try:
             while message := await asyncio.to_thread(self._database.write, claim):
                 if not await self._send(message):
@@ -97,7 +98,7 @@ class Deliverer:
         except Exception:
             log.exception("a webhook could not be sent and will be tried again")
         finally:
-            self._busy[endpoint] -= 1
+            self._busy[receiver] -= 1
             self._busy += Counter()
 
     async def _send(self, message: Message) -> bool:

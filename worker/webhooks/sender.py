@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import orjson
@@ -43,11 +44,10 @@ class Answer:
         return self.status is not None and 200 <= self.status < 300
 
 
-def event_body(id: str, type: str, created_at: float, batch: str) -> bytes:
+def event_body(id: str, type: str, created_at: float, batch: str, data: Mapping[str, Any] | None = None) -> bytes:
     """An event as OpenAI's SDKs parse it."""
-    return orjson.dumps(
-        {"id": id, "object": "event", "created_at": int(created_at), "type": type, "data": {"id": batch}}
-    )
+    told = {"id": batch, **(data or {})}
+    return orjson.dumps({"id": id, "object": "event", "created_at": int(created_at), "type": type, "data": told})
 
 
 async def send(

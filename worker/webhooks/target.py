@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from worker.webhooks import addresses
 
@@ -71,6 +72,11 @@ def parse(url: str, *, private: bool) -> Target:
     if address is None:
         _check_name(host, private)
     return Target(host=host, port=port, address=address)
+
+
+def receiver(url: str) -> str:
+    """Host and port as the URL writes them."""
+    return urlsplit(url).netloc.lower()
 
 
 def check(url: str, *, private: bool, lookup: Lookup | None = None) -> None:

@@ -86,6 +86,25 @@ def test_a_held_batch_waits_for_resume(gristmill: Gristmill, server: Server, req
     assert gristmill("pause", batch, "--server", url).out == "batch_1 is paused\n"
 
 
+def test_a_batch_is_submitted_with_a_webhook(gristmill: Gristmill, server: Server, requests: Path):
+    url, mill = server
+    hook = ("--webhook", "https://example.com/hook")
+    gristmill("submit", requests, *hook, "--webhook-event", "batch.progress", "--server", url)
+    said = mill.state["batches"]["batch_1"]["request"]["gristmill"]
+    assert (said["webhook_url"], said["webhook_events"]) == ("https://example.com/hook", ["batch.progress"])
+    gristmill("submit", requests, *hook, "--server", url)
+    assert "webhook_events" not in mill.state["batches"]["batch_2"]["request"]["gristmill"]
+    wrong = gristmill("submit", requests, "--webhook-event", "batch.progress", "--server", url)
+    assert wrong.status == 2 and "needs --webhook URL" in wrong.err
+
+
+def test_the_secret_of_webhooks_is_printed_and_rotated(gristmill: Gristmill, server: Server):
+    url, _ = server
+    assert gristmill("webhooks", "secret", "--server", url).out == "whsec_1\n"
+    assert gristmill("webhooks", "secret", "--rotate", "--server", url).out == "whsec_2\n"
+    assert gristmill("webhooks", "secret", "--server", url).out == "whsec_2\n"
+
+
 def test_failed_lines_are_retried(gristmill: Gristmill, server: Server, tmp_path: Path):
     url, mill = server
     requests = write_requests(tmp_path / "some_bad.jsonl", ["good", "bad"])

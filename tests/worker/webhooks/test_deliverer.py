@@ -8,11 +8,12 @@ import pytest
 from sqlmodel import select
 
 from tests import rows
-from tests.fakes.receiver import Receiver
+from tests.fakes import receiver as fake
 from tests.polling import until
 from worker.database import Database
 from worker.states import BatchStatus
-from worker.store import deliveries, endings, webhooks
+from worker.store import deliveries, endings, fan_out, webhooks
+from worker.store.deliveries import Receiver
 from worker.tables import Batch, Delivery, DeliveryAttempt, WebhookEndpoint
 from worker.webhooks.deliverer import Deliverer
 
@@ -37,8 +38,8 @@ def start(database: Database) -> Iterator[Start]:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
+def receiver() -> Iterator[fake.Receiver]:
+    receiver = fake.Receiver()
     yield receiver
     receiver.down()
 
@@ -71,7 +72,9 @@ def ended(database: Database, state: str) -> Callable[[], Delivery | None]:
     return found
 
 
-def test_an_event_arrives_once_and_the_sdk_verifies_it(database: Database, start: Start, receiver: Receiver) -> None:
+def test_an_event_arrives_once_and_the_sdk_verifies_it(
+    database: Database, start: Start, receiver: fake.Receiver
+) -> None:
     made, batch = endpoint(database, receiver.url), finish(database)
     start()
     until(ended(database, "delivered"))
@@ -82,7 +85,7 @@ def test_an_event_arrives_once_and_the_sdk_verifies_it(database: Database, start
 
 
 def test_nobody_hears_of_anothers_batch_or_of_what_he_did_not_ask_for(
-    database: Database, start: Start, receiver: Receiver
+    database: Database, start: Start, receiver: fake.Receiver
 ) -> None:
     endpoint(database, receiver.url)
     finish(database, owner="another")
@@ -94,7 +97,7 @@ def test_nobody_hears_of_anothers_batch_or_of_what_he_did_not_ask_for(
 
 
 def test_a_receiver_that_was_down_gets_everything_with_constant_ids(
-    database: Database, start: Start, receiver: Receiver
+    database: Database, start: Start, receiver: fake.Receiver
 ) -> None:
     endpoint(database, receiver.url)
     receiver.down()
@@ -108,8 +111,8 @@ def test_a_receiver_that_was_down_gets_everything_with_constant_ids(
     until(lambda: set(receiver.ids) == expected and len(expected) == 5, 30)
 
 
-def test_a_redirect_is_not_followed_and_is_a_failure(database: Database, start: Start, receiver: Receiver) -> None:
-    other = Receiver()
+def test_a_redirect_is_not_followed_and_is_a_failure(database: Database, start: Start, receiver: fake.Receiver) -> None:
+    other = fake.Receiver()
     receiver.answers = [(302, {"location": other.url}, b""), (200, {}, b"")]
     endpoint(database, receiver.url)
     finish(database)
@@ -119,7 +122,7 @@ def test_a_redirect_is_not_followed_and_is_a_failure(database: Database, start: 
     assert other.got == [] and len(receiver.got) == 2 and len(set(receiver.ids)) == 1
 
 
-def test_410_disables_the_endpoint(database: Database, start: Start, receiver: Receiver) -> None:
+def test_410_disables_the_endpoint(database: Database, start: Start, receiver: fake.Receiver) -> None:
     receiver.answers = [(410, {}, b"")]
     made = endpoint(database, receiver.url)
     finish(database)
@@ -131,7 +134,7 @@ def test_410_disables_the_endpoint(database: Database, start: Start, receiver: R
 
 
 def test_after_the_whole_schedule_it_has_failed_and_every_try_is_visible(
-    database: Database, start: Start, receiver: Receiver
+    database: Database, start: Start, receiver: fake.Receiver
 ) -> None:
     receiver.answers = [(500, {}, b"x" * 100_000)]
     endpoint(database, receiver.url)
@@ -145,19 +148,22 @@ def test_after_the_whole_schedule_it_has_failed_and_every_try_is_visible(
 
 
 def test_a_claim_that_was_never_recorded_is_sent_again_with_the_same_id(
-    database: Database, start: Start, receiver: Receiver
+    database: Database, start: Start, receiver: fake.Receiver
 ) -> None:
     made = endpoint(database, receiver.url)
     finish(database)
-    database.write(deliveries.fan_out)
-    lost = database.write(lambda session: deliveries.claim(session, made.id, 0.3))
-    assert lost is not None and database.write(lambda session: deliveries.claim(session, made.id, 0.3)) is None
+    database.write(fan_out.fan_out)
+    there = Receiver(made.owner, made.receiver)
+    lost = database.write(lambda session: deliveries.claim(session, there, 0.3))
+    assert lost is not None and database.write(lambda session: deliveries.claim(session, there, 0.3)) is None
     start()
     until(ended(database, "delivered"))
     assert receiver.ids == [lost.id]
 
 
-def test_private_receivers_are_refused_unless_allowed(database: Database, start: Start, receiver: Receiver) -> None:
+def test_private_receivers_are_refused_unless_allowed(
+    database: Database, start: Start, receiver: fake.Receiver
+) -> None:
     endpoint(database, receiver.url)
     finish(database)
     start(private=False, scale=0.000001)
