@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from api import app, guard
 from api.services import Services
-from worker import catalog, celery_app
+from worker import catalog, celery_app, secret_file
 from worker import settings as settings_module
 from worker.catalog import Catalog
 from worker.config import ConfigError
@@ -36,9 +36,11 @@ from worker.embedded.home import Home
 from worker.embedded.supervisor import ChildUnstartable, Supervisor
 from worker.embedded.valkey import ValkeyError
 from worker.key_watch import KeyWatch
+from worker.master_key import MasterKeyError
 from worker.migrations import MigrationError
 from worker.routes import RouteError
 from worker.settings import Settings, SettingsError
+from worker.store import sealing
 from worker.store import api_keys
 from worker.tables import API_KEY
 from worker.wiring import Wiring, wire
@@ -59,6 +61,7 @@ EXPECTED = (
     SettingsError,
     ConfigError,
     RouteError,
+    MasterKeyError,
     home.HomeError,
     ValkeyError,
     MigrationError,
@@ -99,6 +102,7 @@ def serve(host: str, port: int) -> None:
     listener = listen(host, port, keyless=guard.is_loopback(host) or not _has_keys(settings))
     with listener, _home(settings) as place, _children(settings, place) as grown:
         wiring = wire(grown)
+        _seal(wiring)
         broker = celery_app.make_app(grown)
         server = _Server(_uvicorn_config(services(wiring, broker, stop, token)))
         wiring.keys.look()
@@ -225,6 +229,18 @@ def _uvicorn_config(services: Services) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+
+
+def _seal(wiring: Wiring) -> None:
+    """What older versions stored in plain text is encrypted. Raises MasterKeyUnusable."""
+    vault = wiring.vault
+    if not vault.can_seal:
+        log.warning("without GRISTMILL_MASTER_KEY the secrets of webhooks are in the database as they are")
+    elif count := wiring.database.write(lambda session: sealing.seal_plain(session, vault)):
+        log.info("%d secrets in the database are encrypted now", count)
+    path = vault.master_key.file
+    if path is not None and secret_file.is_open_to_others(path):
+        log.warning("other users may read the master key: chmod 600 %s", path)
 
 
 def _tell(wiring: Wiring) -> None:

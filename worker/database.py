@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlmodel import Session
 
 from worker import clock
+from worker.tables import sealed
+from worker.vault import Vault
 
 T = TypeVar("T")
 
@@ -32,11 +34,15 @@ class DatabaseAway(Exception):
 class Database:
     """Reads run on the caller's thread; writes are whole transactions, short (under 50 ms on SQLite)."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, vault: Vault | None = None) -> None:
+        """``vault``: seals the columns that hold secrets; without one they are stored plain, and read empty."""
         self.url = sqlalchemy.make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._reader = _engine(self.url, begin="BEGIN")
         self._writer = _engine(self.url, begin="BEGIN IMMEDIATE") if self.sqlite else self._reader
+        if vault is not None:
+            sealed.use(self._reader.dialect, vault)
+            sealed.use(self._writer.dialect, vault)
         self._thread = _WriterThread(self._transact) if self.sqlite else None
 
     @contextmanager
@@ -114,9 +120,16 @@ class _WriterThread:
 def _engine(url: sqlalchemy.URL, *, begin: str) -> Engine:
     if url.get_backend_name() != "sqlite":
         return sqlalchemy.create_engine(
-            url, pool_pre_ping=False, pool_size=5, max_overflow=20, connect_args={"connect_timeout": 5}
+            url,
+            hide_parameters=True,
+            pool_pre_ping=False,
+            pool_size=5,
+            max_overflow=20,
+            connect_args={"connect_timeout": 5},
         )
-    engine = sqlalchemy.create_engine(url, connect_args={"check_same_thread": False}, pool_size=5, max_overflow=40)
+    engine = sqlalchemy.create_engine(
+        url, hide_parameters=True, connect_args={"check_same_thread": False}, pool_size=5, max_overflow=40
+    )
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, record: Any) -> None:

@@ -2,7 +2,7 @@
 
 from worker.database import Database
 from worker.master_key import MasterKeyError
-from worker.store import provider_keys
+from worker.store import provider_keys, sealing
 from worker.vault import Vault
 
 
@@ -27,7 +27,9 @@ def rotate(database: Database, vault: Vault) -> int:
         keys = master_key.add()
     elif len(keys := master_key.read_or_make()) < 2:
         raise OneMasterKey
-    count = database.write(lambda session: provider_keys.reseal(session, vault))
+    count = database.write(
+        lambda session: provider_keys.reseal(session, vault) + sealing.reseal(session, vault),
+    )
     if master_key.is_in_home:
         master_key.keep(keys[:1])
     return count

@@ -42,7 +42,8 @@ def wire(settings: Settings) -> Wiring:
     routes = Routes(configuration, settings)
     prices = PriceBook({name: section.model_dump() for name, section in configuration.prices.items()})
     catalog = Catalog(configuration, routes, prices, settings)
-    database, vault = Database(settings.database), Vault(settings)
+    vault = Vault(settings)
+    database = Database(settings.database, vault)
     return Wiring(
         settings=settings,
         catalog=catalog,

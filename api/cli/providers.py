@@ -104,11 +104,12 @@ def _place() -> Iterator[_Place]:
     """Migrated, so that a key can be stored before anything ever ran here. Raises UsageFault."""
     settings = server_link.load_settings()
     server_link.open_home(settings)
-    database = Database(settings.database)
+    vault = Vault(settings)
+    database = Database(settings.database, vault)
     try:
         migrations.upgrade(database)
         configuration = config.load(settings.config)
-        yield _Place(settings=settings, config=configuration, database=database, vault=Vault(settings))
+        yield _Place(settings=settings, config=configuration, database=database, vault=vault)
     except (config.ConfigError, DatabaseAway, migrations.MigrationError, MasterKeyError, Sealed) as error:
         raise faults.UsageFault(str(error)) from None
     finally:

@@ -28,6 +28,8 @@ def keyed(calm: Process, tmp_path: Path) -> Iterator[Mill]:
 
 
 def test_a_key_is_changed_while_a_batch_runs_and_shows_nowhere(keyed: Mill, calm: Process, audit: Audit) -> None:
+    endpoint = {"name": "n", "url": "https://1.1.1.1/", "event_types": ["batch.failed"]}
+    signing = keyed.client.post("/v1/webhook_endpoints", json=endpoint).raise_for_status().json()["signing_secret"]
     lines = requests("keyed", 120, model="alpha/tiny")
     id = keyed.submit(lines)
     keyed.await_block(id, "auth")
@@ -40,9 +42,13 @@ def test_a_key_is_changed_while_a_batch_runs_and_shows_nowhere(keyed: Mill, calm
     said += json.dumps(keyed.batch(id)) + json.dumps(keyed.client.get(f"/v1/batches/{id}/jobs").json())
     said += "".join(" ".join(process.cmdline()) for process in psutil.process_iter() if process.pid != 0)
     assert "...abcd" in said
+    said += keyed.command("providers", "rotate-master-key")
     whole = said.encode() + files(keyed.home.parent) + valkey(keyed.redis_url)
     assert b"alpha" in whole
-    assert [key for key in (DEAD, GOOD) if key.encode() in whole] == []
+    assert [secret for secret in (DEAD, GOOD, signing) if secret.encode() in whole] == []
+
+    keyed.submit(requests("rotated", 20, model="alpha/tiny"))
+    until(lambda: calm.stats()["keys"][GOOD]["answered"] >= 140)
 
     keyed.command("providers", "remove-key", "alpha")
     log = keyed.home.parent / "server.log"

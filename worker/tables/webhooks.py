@@ -3,6 +3,8 @@
 from sqlalchemy import JSON, Boolean, Column, Index, Integer, LargeBinary, String, UniqueConstraint, false
 from sqlmodel import Field, SQLModel
 
+from worker.tables.sealed import SealedText
+
 
 class WebhookEndpoint(SQLModel, table=True):
     """A URL that an owner wants to be called for some types of events, or for the batches that name it."""
@@ -20,9 +22,9 @@ class WebhookEndpoint(SQLModel, table=True):
     )
     """Made by batches with a ``webhook_url``: signed with the owner's secret, and told what each batch asked for."""
     event_types: list[str] = Field(sa_type=JSON)
-    secret: str
+    secret: str = Field(sa_type=SealedText)
     """Empty if ``of_batches``."""
-    old_secret: str | None = None
+    old_secret: str | None = Field(default=None, sa_type=SealedText)
     """Signs beside the new one until ``old_secret_until``."""
     old_secret_until: float | None = None
     created_at: float
@@ -40,8 +42,8 @@ class WebhookSecret(SQLModel, table=True):
     __tablename__ = "webhook_secret"
 
     owner: str = Field(primary_key=True)
-    secret: str
-    old_secret: str | None = None
+    secret: str = Field(sa_type=SealedText)
+    old_secret: str | None = Field(default=None, sa_type=SealedText)
     old_secret_until: float | None = None
     created_at: float
     updated_at: float

@@ -75,6 +75,8 @@ async def send(
                     break
     except TargetError as refused:
         error = str(refused)
+    except signature.SecretError:
+        error = "its signing secret cannot be read: put the master key back, or rotate the secret"
     except TimeoutError:
         error = None if status else f"no answer within {timeout:g} s"
     except (aiohttp.ClientError, OSError, ValueError) as failure:
