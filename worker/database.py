@@ -135,6 +135,7 @@ def _engine(url: sqlalchemy.URL, *, begin: str) -> Engine:
     def connected(connection: Any, record: Any) -> None:
         connection.isolation_level = None
         for pragma in (
+            "auto_vacuum=INCREMENTAL",  # has a meaning only before the first page is written
             f"busy_timeout={BUSY_MILLISECONDS}",
             "journal_mode=WAL",
             "synchronous=NORMAL",

@@ -26,6 +26,7 @@ COMMANDS = {
     "webhooks": ("api.cli.webhooks:webhooks", "Show what the receivers of webhooks need to know."),
     "keys": ("api.cli.keys:keys", "Make, show, change and revoke API keys."),
     "delete": ("api.cli.deletion:delete", "Delete batches that have ended, with all their answers."),
+    "prune": ("api.cli.prune:prune", "Delete what is old, and give its room back."),
     "serve": ("api.cli.serving:serve", "Serve the API, with everything it needs."),
     "providers": ("api.cli.providers:providers", "Show the providers, and keep their keys."),
     "doctor": ("api.cli.doctor:doctor", "Tell what is here and what is wrong; exit 1 if something is."),

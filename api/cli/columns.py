@@ -24,6 +24,14 @@ def plural(value: int, noun: str, many: str | None = None) -> str:
     return f"{count(value)} {noun if value == 1 else many or noun + 's'}"
 
 
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def days(seconds: float) -> str:
+    return f"{seconds / 86_400:g} days"
+
+
 def money(usd: float | None) -> str:
     """Cents where there are cents, else two digits of what there is."""
     if usd is None:

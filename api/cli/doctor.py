@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from api.cli import faults, server_link
+from api.cli import columns, faults, server_link
 from worker import config
 from worker.embedded import filesystem, home
 from worker.provider_key import Stored
@@ -42,6 +42,7 @@ def doctor(as_json: bool) -> None:
             )
         facts["database"] = _database(settings, wrong)
         facts["configuration"] = str(settings.config) if settings.config else None
+        facts["retention"] = _retention(settings)
         facts["providers"] = _providers(settings, wrong)
     if as_json:
         click.echo(json.dumps({**facts, "wrong": wrong}))
@@ -102,6 +103,15 @@ def _database(settings: Settings, wrong: list[str]) -> Facts:
             f"the database has schema {found['schema']}, which this version does not know: install a newer one."
         )
     return found
+
+
+def _retention(settings: Settings) -> dict[str, str] | None:
+    """What is deleted by itself, and after how long; None: nothing."""
+    try:
+        kept = config.load(settings.config).retention.model_dump(exclude_none=True)
+    except config.ConfigError:  # said with the providers
+        return None
+    return {name: columns.days(seconds) for name, seconds in kept.items()} or None
 
 
 def _providers(settings: Settings, wrong: list[str]) -> list[Facts]:
@@ -179,5 +189,8 @@ def _lines(facts: Facts) -> Iterator[str]:
         elif name == "providers":
             for one in value:
                 yield f"provider {one['name']}: {_key(one)}" + (f", at {one['elsewhere']}" if one["elsewhere"] else "")
+        elif name == "retention":
+            kept = ", ".join(f"{what} {age}" for what, age in value.items()) if value else "everything is kept"
+            yield f"retention: {kept}"
         else:
             yield f"{name.replace('_', ' ')}: {'none' if value is None else value}"

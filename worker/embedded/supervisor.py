@@ -13,6 +13,7 @@ from typing import IO
 
 from worker import TITLE, migrations
 from worker.database import Database
+from worker.embedded import logs
 from worker.embedded.home import Home
 from worker.embedded.valkey import Valkey, ValkeyError
 from worker.settings import Settings
@@ -20,6 +21,7 @@ from worker.settings import Settings
 log = logging.getLogger("gristmill.supervisor")
 
 WATCH_SECONDS = 0.5
+ROTATE_SECONDS = 60.0
 LONGEST_RESTART_SECONDS = 30.0
 STEADY_SECONDS = 30.0
 """Who lived so long starts again at once."""
@@ -129,6 +131,7 @@ class Supervisor:
         child.started = time.monotonic()
 
     def _watch(self) -> None:
+        rotated = 0.0
         while not self._stopping.wait(WATCH_SECONDS):
             try:
                 if self._valkey is not None and self._valkey.ensure():
@@ -137,6 +140,15 @@ class Supervisor:
                 log.error("%s", error)
             for child in self._children:
                 self._look_after(child)
+            if time.monotonic() > rotated + ROTATE_SECONDS:
+                rotated = time.monotonic()
+                self._rotate_logs()
+
+    def _rotate_logs(self) -> None:
+        try:
+            logs.rotate(self.home.logs)
+        except OSError as error:
+            log.warning("logs cannot be shortened: %s", error)
 
     def _look_after(self, child: _Child) -> None:
         now = time.monotonic()

@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -149,6 +150,8 @@ class Valkey:
             return False
         aside = self._folder / f"appendonlydir.damaged.{secrets.token_hex(4)}"
         log.warning("the embedded Valkey cannot read its data; it starts empty, the old data is in %s", aside)
+        for older in self._folder.glob(f"{data.name}.damaged.*"):
+            shutil.rmtree(older, ignore_errors=True)
         data.rename(aside)
         return True
 

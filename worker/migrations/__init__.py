@@ -84,5 +84,6 @@ def _lock(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(6712038441)")
     else:
+        connection.exec_driver_sql("PRAGMA auto_vacuum=INCREMENTAL")  # of a new database: `prune` gives room back
         connection.exec_driver_sql("PRAGMA busy_timeout=60000")
         connection.exec_driver_sql("BEGIN IMMEDIATE")

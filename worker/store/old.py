@@ -13,7 +13,7 @@ from worker.states import BatchStatus, Kind
 from worker.store import batches, deletion, expiry, files, listing
 from worker.tables import BATCH, FILE, Batch
 
-SUBMITTED, HELD = (Kind.BATCH, Kind.MESSAGES), (Kind.HELD,)
+SUBMITTED, HELD, ALL = (Kind.BATCH, Kind.MESSAGES), (Kind.HELD,), tuple(Kind)
 
 LOOKED_AT, FILES = 50, 500
 """Of one kind and status, and files: in one transaction."""
