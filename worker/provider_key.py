@@ -35,6 +35,11 @@ class ProviderKey:
         return hint(self.value or "")
 
     @property
+    def is_open_to_others(self) -> bool:
+        """Whether other users of this machine may read it where it is."""
+        return self.source is Source.FILE and secret_file.is_open_to_others(Path(self.place))
+
+    @property
     def where(self) -> str:
         return f"{self.source} {self.place}" if self.place else str(self.source)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from providers import deployment, registry, secret, spec
-from worker import config, provider_key, secret_file, settings
+from worker import config, provider_key, settings
 from worker.provider_key import ProviderKey, Source
 
 # RouteError
@@ -76,6 +76,12 @@ class Provider:
     def is_elsewhere(self) -> bool:
         """Whether calls go to another host than the vendor's own."""
         return self.spec.name != "simulator" and _host(self.base_url) != _host(self.spec.base_url)
+
+    @property
+    def address(self) -> str | None:
+        """The base URL as it may be shown: without a user, a password or a query."""
+        parts = urlsplit(self.base_url or "")
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if self.base_url else None
 
     def deployment(self, model: str, *, timeout: float) -> deployment.Deployment:
         """Raises MissingKey or BadAddress."""
@@ -147,13 +153,13 @@ class Routes:
         """What an operator should see at start: addresses that are not the vendor's, keys written in the file."""
         for provider in self.providers.values():
             if provider.is_elsewhere:
-                yield f"{provider.name} is called at {provider.base_url}"
+                yield f"{provider.name} is called at {provider.address}"
             if provider.config.base_url and provider.is_elsewhere and not provider.key and provider.spec.key_env:
                 yield f"{provider.name} gets no key there; api_key: ${{{provider.spec.key_env[0]}}} would send one"
             for key in provider.keys:
                 if key.fault is not None:
                     yield f"the key of {provider.name} cannot be read: {key.fault}"
-                if key.source is Source.FILE and secret_file.is_open_to_others(Path(key.place)):
+                if key.is_open_to_others:
                     yield f"other users may read {key.place}, the key of {provider.name}: chmod 600 {key.place}"
             if provider.config.has_literal_key:
                 yield f"the key of {provider.name} stands in the configuration file; ${{VARIABLE}} would keep it out"

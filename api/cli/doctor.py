@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from api.cli import columns, faults, server_link
-from worker import config
+from worker import config, secret_file
 from worker.embedded import filesystem, home
+from worker.master_key import MasterKey, MasterKeyError
 from worker.provider_key import Stored
 from worker.settings import Settings
 
@@ -41,6 +41,7 @@ def doctor(as_json: bool) -> None:
                 f"{settings.home} cannot be examined: {error.strerror}. Run as its owner, or set GRISTMILL_HOME."
             )
         facts["database"] = _database(settings, wrong)
+        facts["master_key"] = _master_key(settings, wrong)
         facts["configuration"] = str(settings.config) if settings.config else None
         facts["retention"] = _retention(settings)
         facts["providers"] = _providers(settings, wrong)
@@ -114,6 +115,20 @@ def _retention(settings: Settings) -> dict[str, str] | None:
     return {name: columns.days(seconds) for name, seconds in kept.items()} or None
 
 
+def _master_key(settings: Settings, wrong: list[str]) -> str | None:
+    """Where it is."""
+    master_key = MasterKey(settings)
+    try:
+        if not master_key.read():
+            return None
+    except MasterKeyError as error:
+        wrong.append(str(error))
+    path = master_key.file
+    if path is not None and secret_file.is_open_to_others(path):
+        wrong.append(f"other users may read the master key: chmod 600 {path}")
+    return str(path or "GRISTMILL_MASTER_KEY")
+
+
 def _providers(settings: Settings, wrong: list[str]) -> list[Facts]:
     from worker.routes import RouteError, Routes
 
@@ -129,8 +144,9 @@ def _providers(settings: Settings, wrong: list[str]) -> list[Facts]:
             "name": provider.name,
             "key": "present" if provider.key and provider.key.value else "absent",
             "key_from": provider.key.where if provider.key else None,
+            "key_is_open": provider.key is not None and provider.key.is_open_to_others,
             "shadowed": [key.where for key in provider.keys[1:]],
-            "elsewhere": _address(provider.base_url) if provider.is_elsewhere else None,
+            "elsewhere": provider.address if provider.is_elsewhere else None,
         }
         for provider in routes.providers.values()
     ]
@@ -159,15 +175,12 @@ def _stored(settings: Settings) -> Stored:
         database.close()
 
 
-def _address(url: str | None) -> str | None:
-    """Without what may be secret in it."""
-    parts = urlsplit(url or "")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if url else None
-
-
 def _key(one: Facts) -> str:
+    if one["key_from"] is None:
+        return f"key {one['key']}"
+    open_to_others = ", which other users may read" if one["key_is_open"] else ""
     shadowed = "".join(f", which hides the one from {where}" for where in one["shadowed"])
-    return f"key {one['key']}" + (f" (from {one['key_from']}{shadowed})" if one["key_from"] else "")
+    return f"key {one['key']} (from {one['key_from']}{open_to_others}{shadowed})"
 
 
 def _size(path: Path) -> int:

@@ -144,7 +144,7 @@ def _notes(provider: Provider, account: str) -> Iterator[str]:
     elif provider.key.source is not Source.DATABASE:
         yield f"the key from {provider.key.where} hides it."
     if provider.is_elsewhere:
-        yield f"{provider.name} is called at {provider.base_url}; the key goes there."
+        yield f"{provider.name} is called at {provider.address}; the key goes there."
 
 
 def _provider_row(provider: Provider) -> tuple[str, ...]:
@@ -154,4 +154,4 @@ def _provider_row(provider: Provider) -> tuple[str, ...]:
     else:
         said = f"from {key.where}" if key.fault is None else f"unreadable: {key.fault}"
     configured = "gristmill.yaml" if provider.is_configured else "built in"
-    return provider.name, configured, provider.base_url or "", said
+    return provider.name, configured, provider.address or "", said

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.api.cli.conftest import Gristmill
+from worker import master_key
 
 
 def examined(gristmill: Gristmill) -> Any:
@@ -48,10 +49,13 @@ def test_a_key_that_hides_another_is_told(
     gristmill: Gristmill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "key").write_text("sk-of-the-file")
+    (tmp_path / "key").chmod(0o644)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / "key"))
     hides = f"(from environment OPENAI_API_KEY, which hides the one from file {tmp_path / 'key'})"
     assert hides in gristmill("doctor").out
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert f"(from file {tmp_path / 'key'}, which other users may read)" in gristmill("doctor").out
 
 
 def test_a_key_file_that_cannot_be_read_is_wrong(
@@ -60,3 +64,19 @@ def test_a_key_file_that_cannot_be_read_is_wrong(
     monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / "gone"))
     [fault] = examined(gristmill)["wrong"]
     assert f"{tmp_path / 'gone'} cannot be read" in fault
+
+
+def test_an_unusable_or_open_master_key_is_wrong(
+    gristmill: Gristmill, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert examined(gristmill)["master_key"] is None
+    (home / "master.key").write_text(master_key.new())
+    (home / "master.key").chmod(0o644)
+    found = examined(gristmill)
+    assert (found["master_key"], found["wrong"]) == (
+        str(home / "master.key"),
+        [f"other users may read the master key: chmod 600 {home / 'master.key'}"],
+    )
+    monkeypatch.setenv("GRISTMILL_MASTER_KEY", "none-of-that")
+    [fault] = examined(gristmill)["wrong"]
+    assert "GRISTMILL_MASTER_KEY holds no master key" in fault and "none-of-that" not in fault

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.api.cli.conftest import Finished, Gristmill
+from tests.postgres import Postgres
+from worker import master_key
 
 KEY = "sk-0123456789-abcd"
 
@@ -92,3 +94,22 @@ def test_the_master_key_is_changed(gristmill: Gristmill, home: Path, monkeypatch
     (home / "master.key").write_text(old)
     assert "another master key" in gristmill("providers", "list-keys").out
     assert gristmill("doctor").status == 1
+
+
+def test_an_external_database_wants_a_master_key_that_all_machines_share(
+    gristmill: Gristmill, postgres: Postgres, postgres_template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRISTMILL_DATABASE_URL", postgres.create("mill_keys", template=postgres_template))
+    done = set_key(gristmill, monkeypatch, "openai")
+    assert (done.status, listed(gristmill)) == (2, [])
+    assert "GRISTMILL_MASTER_KEY" in done.err
+    monkeypatch.setenv("GRISTMILL_MASTER_KEY", master_key.new())
+    assert set_key(gristmill, monkeypatch, "openai").status == 0
+    assert listed(gristmill)[0][-1] == "yes"
+    postgres.drop("mill_keys")
+
+
+def test_a_password_in_an_address_is_not_shown(gristmill: Gristmill, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://me:hidden@gpu-7:8000/v1")
+    told = gristmill("providers").out + set_key(gristmill, monkeypatch, "openai").err
+    assert told.count("http://gpu-7:8000/v1") == 2 and "hidden" not in told
