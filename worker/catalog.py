@@ -70,6 +70,13 @@ class Catalog:
         """Raises RouteError."""
         return self.routes.resolve(model)
 
+    def scopes(self, model: str) -> frozenset[str]:
+        """Whose quota a route may spend; nothing for one that leads nowhere any more."""
+        try:
+            return frozenset(deployment.scope for deployment in self.resolve(model).deployments)
+        except RouteError:
+            return frozenset()
+
     def limits(self, deployment: Deployment) -> ScopeLimits:
         section = self.routes.providers[deployment.provider].config
         spec, share = deployment.spec, section.share or 1.0

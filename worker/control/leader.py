@@ -11,6 +11,7 @@ from worker.blobs import Blobs
 from worker.catalog import Catalog
 from worker.control.closer import Closer
 from worker.control.dispatcher import Dispatcher
+from worker.control.herald import Herald
 from worker.control.janitor import Janitor
 from worker.control.reaper import Reaper
 from worker.database import Database, DatabaseAway
@@ -18,7 +19,7 @@ from worker.doorbell import Doorbell
 from worker.key_watch import KeyWatch
 from worker.retention import Policy
 from worker.settings import Settings
-from worker.store import idempotency, processes
+from worker.store import idempotency, processes, webhooks
 from worker.webhooks.deliverer import Deliverer
 
 log = logging.getLogger("gristmill.control")
@@ -57,9 +58,11 @@ class Leader:
             _Chore(self._closer.tick, TICK_SECONDS),
             _Chore(self._reaper.sweep, 2.0),
             _Chore(self._dispatcher.merge_small, 2.0),
+            _Chore(Herald(database, catalog).tick, 1.0),
             _Chore(partial(erasure.erase, database, blobs), 10.0),
             _Chore(partial(erasure.sweep, database, blobs), 600.0),
             _Chore(partial(idempotency.sweep, database), 600.0),
+            _Chore(partial(database.write, webhooks.remove_unused), 600.0),
         ]
         self._deliverer = Deliverer(
             database,

@@ -8,8 +8,10 @@ from sqlmodel import select as select_model
 
 from worker import clock, ids, tables
 from worker.states import Kind
+from worker.store import notices
 from worker.tables import EVENT
 from worker.tables.webhooks import Delivery, WebhookEndpoint
+from worker.webhooks.event_types import ENDED
 
 MOST_EVENTS = 100
 
@@ -29,6 +31,8 @@ def fan_out(session: Session) -> int:
     now = float(session.connection().execute(select(clock.now())).scalar_one())
     for event in events:
         event.fanned_at = now
+        if event.type in ENDED:
+            notices.supersede_progress(session, event.batch)
         for endpoint in _hearing(session, event):
             session.add(
                 Delivery(

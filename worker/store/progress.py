@@ -55,6 +55,11 @@ def of(
     return found
 
 
+def now(session: Session) -> float:
+    """By the clock of ``Block.since``."""
+    return float(session.connection().execute(sqlalchemy.select(clock.now())).scalar_one())
+
+
 def routes(session: Session, batch: Batch) -> Sequence[str]:
     """What the lines of the batch asked for."""
     return session.exec(select(Tally.route).where(Tally.batch == batch.number)).all()

@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import openai
 import pytest
@@ -11,7 +12,7 @@ import standardwebhooks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.webhooks import signature
+from worker.webhooks import sender, signature
 
 BODY = b'{"id":"evt_1","object":"event","created_at":1,"type":"batch.completed","data":{"id":"batch_1"}}'
 SDK = openai.OpenAI(api_key="any", base_url="http://127.0.0.1:1")
@@ -47,6 +48,15 @@ def test_the_sdk_finds_the_event_in_it() -> None:
     event = SDK.webhooks.unwrap(BODY, signature.headers([secret], "wh_1", now(), BODY), secret=secret)
     assert isinstance(event, openai.types.webhooks.BatchCompletedWebhookEvent)
     assert event.data.id == "batch_1"
+
+
+def test_the_sdk_passes_on_an_event_that_it_does_not_know() -> None:
+    secret = signature.new_secret()
+    body = sender.event_body("evt_1", "batch.progress", 1.0, "batch_1", {"request_counts": {"total": 5}})
+    headers = signature.headers([secret], "wh_1", now(), body)
+    event: Any = SDK.webhooks.unwrap(body, headers, secret=secret)
+    assert (event.type, event.data.id, event.data.request_counts) == ("batch.progress", "batch_1", {"total": 5})
+    assert not isinstance(event, openai.types.webhooks.BatchCompletedWebhookEvent)
 
 
 def test_during_a_rotation_either_secret_verifies_and_another_does_not(verify: Verify) -> None:
