@@ -80,3 +80,12 @@ def test_an_unusable_or_open_master_key_is_wrong(
     monkeypatch.setenv("GRISTMILL_MASTER_KEY", "none-of-that")
     [fault] = examined(gristmill)["wrong"]
     assert "GRISTMILL_MASTER_KEY holds no master key" in fault and "none-of-that" not in fault
+
+
+def test_it_says_what_is_deleted_by_itself(
+    gristmill: Gristmill, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "retention: everything is kept" in gristmill("doctor").out
+    (tmp_path / "kept.yaml").write_text("retention: {batches: 90d, held: 36h}")
+    monkeypatch.setenv("GRISTMILL_CONFIG", str(tmp_path / "kept.yaml"))
+    assert "retention: batches 90 days, held 1.5 days" in gristmill("doctor").out
