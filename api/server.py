@@ -40,8 +40,7 @@ from worker.master_key import MasterKeyError
 from worker.migrations import MigrationError
 from worker.routes import RouteError
 from worker.settings import Settings, SettingsError
-from worker.store import sealing
-from worker.store import api_keys
+from worker.store import api_keys, sealing
 from worker.tables import API_KEY
 from worker.wiring import Wiring, wire
 
