@@ -7,9 +7,22 @@ from fastapi.openapi.utils import get_openapi
 
 from api import errors
 from api.guard import Guard
+from api.holder import Holder
 from api.keyring import Keyring
 from api.request_ids import RequestIds
-from api.routes import batch_events, batch_jobs, batch_moves, batches, files, health, models, usage, webhooks
+from api.routes import (
+    batch_events,
+    batch_jobs,
+    batch_moves,
+    batches,
+    files,
+    health,
+    held,
+    jobs,
+    models,
+    usage,
+    webhooks,
+)
 from api.services import Services
 
 DESCRIPTION = """The OpenAI Batch API, self-hosted, for every provider: the OpenAI SDK with this address + /v1.
@@ -20,8 +33,9 @@ Every error has OpenAI's shape, and every answer an `x-request-id`."""
 def create_app(services: Services, *, version: str = "0") -> FastAPI:
     app = FastAPI(title="Gristmill", version=version, description=DESCRIPTION, redirect_slashes=False, redoc_url=None)
     app.state.services = services
+    app.state.holder = Holder(services)
     errors.install(app)
-    for room in (files, batches, batch_events, batch_jobs, batch_moves, models, health, usage, webhooks):
+    for room in (files, batches, batch_events, batch_jobs, batch_moves, held, jobs, models, health, usage, webhooks):
         app.include_router(room.router)
     app.add_middleware(Guard, keyring=Keyring(services.database, services.local_token))
     app.add_middleware(RequestIds)

@@ -22,6 +22,10 @@ log = logging.getLogger("gristmill.api")
 
 JSON_BODY = 1 << 20
 """Bytes that a JSON request may have."""
+LONG_BODY = 64 << 20
+"""Bytes that a request to a model may have: images stand in it."""
+LONG_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/jobs"})
+"""Their bodies are counted as they pass, and held once, by the route that reads them."""
 UPLOAD_PATHS = frozenset({"/v1/files"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """Everybody may see them where keys are needed."""
@@ -50,6 +54,11 @@ class Guard:
                 scope.setdefault("state", {})["caller"] = caller
             if scope["path"] not in UPLOAD_PATHS:
                 _check_json(headers)
+            if scope["path"] in LONG_PATHS:
+                _check_length(headers, LONG_BODY)
+                receive = _counted(receive)
+            elif scope["path"] not in UPLOAD_PATHS:
+                _check_length(headers, JSON_BODY)
                 receive = _replayed(await _read_body(receive), receive)
             await self.app(scope, receive, send)
         except ClientDisconnect:
@@ -110,9 +119,12 @@ def _check_json(headers: Headers) -> None:
             "The body of this request must be JSON: send 'Content-Type: application/json'.",
             code="unsupported_media_type",
         )
+
+
+def _check_length(headers: Headers, longest: int) -> None:
     length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length[:20]) > JSON_BODY:
-        raise _too_large()
+    if not length.isdecimal() or int(length[:20]) > longest:
+        raise _too_large(longest)
 
 
 async def _read_body(receive: Receive) -> bytes:
@@ -120,7 +132,7 @@ async def _read_body(receive: Receive) -> bytes:
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
         if len(body) > JSON_BODY:
-            raise _too_large()
+            raise _too_large(JSON_BODY)
         if not message.get("more_body"):
             return bytes(body)
     raise ClientDisconnect
@@ -135,8 +147,22 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _too_large() -> errors.ApiError:
-    return errors.PayloadTooLarge(f"The body of this request may have at most {JSON_BODY} bytes.", code="too_large")
+def _counted(receive: Receive) -> Receive:
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > LONG_BODY:
+            raise _too_large(LONG_BODY)
+        return message
+
+    return counted
+
+
+def _too_large(longest: int) -> errors.ApiError:
+    return errors.PayloadTooLarge(f"The body of this request may have at most {longest} bytes.", code="too_large")
 
 
 def _host_name(host: str) -> str:

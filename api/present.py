@@ -25,7 +25,7 @@ def file(entry: Entry) -> schemas.File:
         id=entry.id,
         bytes=entry.bytes,
         created_at=int(entry.created_at),
-        expires_at=_seconds(entry.expires_at),
+        expires_at=seconds(entry.expires_at),
         filename=entry.filename,
         purpose=entry.purpose,
     )
@@ -44,20 +44,20 @@ def batch(row: Batch, progress: Progress) -> schemas.Batch:
         output_file_id=_finished_file(row, "output"),
         error_file_id=_finished_file(row, "error"),
         created_at=int(row.created_at),
-        in_progress_at=_seconds(row.in_progress_at),
-        expires_at=_seconds(row.expires_at),
-        finalizing_at=_seconds(row.finalizing_at),
-        completed_at=_seconds(row.completed_at),
-        failed_at=_seconds(row.failed_at),
-        expired_at=_seconds(row.expired_at),
-        cancelling_at=_seconds(row.cancelling_at),
-        cancelled_at=_seconds(row.cancelled_at),
+        in_progress_at=seconds(row.in_progress_at),
+        expires_at=seconds(row.expires_at),
+        finalizing_at=seconds(row.finalizing_at),
+        completed_at=seconds(row.completed_at),
+        failed_at=seconds(row.failed_at),
+        expired_at=seconds(row.expired_at),
+        cancelling_at=seconds(row.cancelling_at),
+        cancelled_at=seconds(row.cancelled_at),
         request_counts=schemas.RequestCounts(
             total=0 if validating else row.total,
             completed=0 if validating else row.completed,
             failed=0 if validating else row.failed,
         ),
-        usage=None if row.in_progress_at is None else _usage(row),
+        usage=None if row.in_progress_at is None else usage(row),
         metadata=row.metadata_,
         gristmill=_progress(row, progress),
     )
@@ -78,7 +78,7 @@ def _finished_file(row: Batch, kind: Kind) -> str | None:
     return output_files.file_id(row, kind) if size and row.status in states.AT_REST else None
 
 
-def _usage(row: Batch) -> schemas.Usage:
+def usage(row: Batch) -> schemas.Usage:
     return schemas.Usage(
         input_tokens=row.input_tokens,
         input_tokens_details=schemas.InputTokensDetails(cached_tokens=row.cached_tokens),
@@ -96,7 +96,7 @@ def _progress(row: Batch, progress: Progress) -> schemas.BatchProgress:
         retries=row.retries,
         rate_limited=row.rate_limited,
         repeats_at_most=row.repeats_at_most,
-        cost_usd=_cost(row.cost, row.unknown_cost),
+        cost_usd=cost(row.cost, row.unknown_cost),
         unknown_cost=row.unknown_cost,
         max_cost=None if row.max_cost is None else usd(row.max_cost),
         allow_unknown_cost=row.allow_unknown_cost,
@@ -141,7 +141,7 @@ def _model(tally: Tally) -> schemas.ModelProgress:
         cached_tokens=tally.cached_tokens,
         output_tokens=tally.output_tokens,
         reasoning_tokens=tally.reasoning_tokens,
-        cost_usd=_cost(tally.cost, tally.unknown_cost),
+        cost_usd=cost(tally.cost, tally.unknown_cost),
         unknown_cost=tally.unknown_cost,
         truncated=tally.truncated,
         filtered=tally.filtered,
@@ -151,7 +151,7 @@ def _model(tally: Tally) -> schemas.ModelProgress:
     )
 
 
-def _cost(known: int, unknown: int) -> float | None:
+def cost(known: int, unknown: int) -> float | None:
     """The known part; None if nothing but unknown prices was paid."""
     return None if unknown and not known else usd(known)
 
@@ -162,5 +162,5 @@ def _estimate(tally: Tally) -> float | None:
     return usd(tally.estimated_input_tokens * tally.input_price + tally.estimated_output_tokens * tally.output_price)
 
 
-def _seconds(moment: float | None) -> int | None:
+def seconds(moment: float | None) -> int | None:
     return None if moment is None else int(moment)

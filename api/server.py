@@ -155,6 +155,7 @@ def services(wiring: Wiring, broker: Celery, stop: "_Stop", token: str) -> Servi
         doorbell=CeleryDoorbell(broker),
         broker_answers=lambda: _answers(broker),
         slice_jobs=lambda route: _slice_jobs(wiring.catalog, route),
+        token_prices=wiring.catalog.token_prices,
         day_window_seconds=wiring.settings.day_window_seconds,
         lease_seconds=wiring.settings.lease_seconds,
         local_token=token,

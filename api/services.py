@@ -1,6 +1,6 @@
 """What the routes work with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,8 @@ class Doorbell(Protocol):
     """Tells the workers that something waits (worker/doorbell.py); SQL rings again for whatever gets lost."""
 
     def ring_intake(self, batch: int) -> bool: ...
+
+    def ring_held(self, slices: Sequence[tuple[int, int]]) -> bool: ...
 
 
 class Routes(Protocol):
@@ -32,6 +34,8 @@ class Services:
     broker_answers: Callable[[], bool]
     slice_jobs: Callable[[str], int]
     """How many lines of a route make a slice."""
+    token_prices: Callable[[str], tuple[int | None, int | None]] = lambda route: (None, None)
+    """Pico-USD of an input and an output token; None is unknown."""
     day_window_seconds: float
     """What ``24h`` means."""
     lease_seconds: float

@@ -6,8 +6,10 @@ from kombu.entity import Queue
 from worker.settings import Settings
 
 CONTROL_QUEUE = "control"
+HELD_QUEUE = "held"
 INTAKE_TASK = "gristmill.intake"
 SLICE_TASK = "gristmill.slice"
+HELD_TASK = "gristmill.held"
 
 
 def provider_queue(provider: str) -> str:

@@ -1,13 +1,14 @@
 """Rings: best-effort messages that something waits in SQL. Whoever misses one is rung again by the control process."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from worker import celery_app
-from worker.celery_app import CONTROL_QUEUE, INTAKE_TASK, SLICE_TASK, provider_queue
+from worker.celery_app import CONTROL_QUEUE, HELD_QUEUE, HELD_TASK, INTAKE_TASK, SLICE_TASK, provider_queue
 
 log = logging.getLogger("gristmill.doorbell")
 
@@ -20,6 +21,8 @@ class Doorbell(Protocol):
     def ring_slice(
         self, *, provider: str, batch_id: str, slice: int, epoch: int, jobs: int, probe: str | None
     ) -> bool: ...
+
+    def ring_held(self, slices: Sequence[tuple[int, int]], probe: str | None = None) -> bool: ...
 
 
 class CeleryDoorbell:
@@ -38,6 +41,17 @@ class CeleryDoorbell:
             f"{batch_id}-s{slice}-e{epoch}",
             f"batch={batch_id} slice={slice} jobs={jobs}",
             {"slice": slice, "epoch": epoch, "probe": probe},
+        )
+
+    def ring_held(self, slices: Sequence[tuple[int, int]], probe: str | None = None) -> bool:
+        """One message for the (slice, epoch) pairs of any number of held jobs."""
+        slice, epoch = slices[0]
+        return self._send(
+            HELD_TASK,
+            HELD_QUEUE,
+            f"held-s{slice}-e{epoch}",
+            f"jobs={len(slices)}",
+            {"slices": [list(pair) for pair in slices], "probe": probe},
         )
 
     def _send(self, task: str, queue: str, task_id: str, shown: str, arguments: dict[str, Any]) -> bool:

@@ -1,8 +1,12 @@
 """The lines of output and error files, in the two shapes of OpenAI's Batch API."""
 
 import json
+from dataclasses import dataclass
 
 import orjson
+
+_BODY, _TAIL = b',"body":', b'},"error":null}\n'
+"""Around the body. No JSON string can hold the first of them, so it is found at once."""
 
 
 def answered(job: int, custom_id: str | None, status_code: int, request_id: str | None, body: bytes) -> bytes:
@@ -30,6 +34,26 @@ def not_executed(job: int, custom_id: str | None, code: str, message: str) -> by
         _text(code),
         _text(message),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Said:
+    """What a line says, its body as the provider sent it. ``code``: why there is none."""
+
+    status_code: int
+    request_id: str | None
+    body: bytes
+    code: str | None = None
+
+
+def read(line: bytes) -> Said:
+    """Of a line that this module has written."""
+    head, mark, rest = line.partition(_BODY)
+    if not mark:
+        error = orjson.loads(line)["error"]
+        return Said(status_code=0, request_id=None, body=orjson.dumps({"error": error}), code=error["code"])
+    said = orjson.loads(head + b"}}")["response"]
+    return Said(status_code=said["status_code"], request_id=said["request_id"], body=rest.removesuffix(_TAIL))
 
 
 def _id(job: int) -> bytes:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,14 @@ class Bell:
 
     def __init__(self) -> None:
         self.rung: list[int] = []
+        self.held: list[int] = []
 
     def ring_intake(self, batch: int) -> bool:
         self.rung.append(batch)
+        return True
+
+    def ring_held(self, slices: Sequence[tuple[int, int]]) -> bool:
+        self.held += [slice for slice, _ in slices]
         return True
 
 

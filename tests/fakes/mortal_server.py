@@ -6,7 +6,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +38,9 @@ class MortalDatabase(Database):
 
 class Deaf:
     def ring_intake(self, batch: int) -> bool:
+        return False
+
+    def ring_held(self, slices: Sequence[tuple[int, int]]) -> bool:
         return False
 
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlmodel import Session
@@ -20,6 +21,8 @@ AHEAD_SECONDS = 20.0
 """Of a limited scope, this much of its quota may be outside SQL, or one slice for each process."""
 SMALL = 0.25
 """Slices with fewer open jobs than this part of a full one are merged before they are published again."""
+HELD_AT_ONCE = 500
+"""Held jobs of one message."""
 PROBE_SECONDS = 120.0
 """If nothing is heard of a probe for so long, another one may go."""
 
@@ -36,6 +39,14 @@ class Choice:
     probe: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class HeldChoice:
+    """A held job's slice to publish."""
+
+    slice: int
+    probe: str | None
+
+
 class Dispatcher:
     """One tick looks at everything and publishes what fits. Only the elected leader ticks."""
 
@@ -48,17 +59,35 @@ class Dispatcher:
     def tick(self) -> int:
         """Publish and ring; how many slices."""
         with self._database.read() as session:
-            choices, blocked = _Survey(session, self._catalog, self._lease_seconds).choose()
+            survey = _Survey(session, self._catalog, self._lease_seconds)
+            held, held_blocked = survey.choose_held()
+            choices, blocked = survey.choose()
+            blocked |= held_blocked
             news = blocked != dispatching.blocked(session)
             unheard = dispatching.unheard(session)
         if news:
             self._database.write(lambda session: dispatching.mark_blocked(session, blocked))
-        rung = sum(self._publish(choice) for choice in choices)
-        for row in self._database.write(lambda session: dispatching.ring_again(session, unheard)) if unheard else ():
-            self._doorbell.ring_slice(
-                provider=row.provider, batch_id=row.batch_id, slice=row.id, epoch=row.epoch, jobs=row.open, probe=None
-            )
+        rung = self._publish_held([choice.slice for choice in held if choice.probe is None], None)
+        rung += sum(self._publish_held([choice.slice], choice.probe) for choice in held if choice.probe is not None)
+        rung += sum(self._publish(choice) for choice in choices)
+        if unheard:
+            self._ring_again(self._database.write(lambda session: dispatching.ring_again(session, unheard)))
         return rung
+
+    def _ring_again(self, rows: Sequence[Any]) -> None:
+        held = [(row.id, row.epoch) for row in rows if row.provider is None]
+        if held:
+            self._doorbell.ring_held(held)
+        for row in rows:
+            if row.provider is not None:
+                self._doorbell.ring_slice(
+                    provider=row.provider,
+                    batch_id=row.batch_id,
+                    slice=row.id,
+                    epoch=row.epoch,
+                    jobs=row.open,
+                    probe=None,
+                )
 
     def merge_small(self) -> None:
         """Regroup what is left of slices whose other jobs are done."""
@@ -67,17 +96,23 @@ class Dispatcher:
         for batch, ids in groups:
             self._database.write(lambda session, batch=batch, ids=ids: dispatching.merge(session, batch, ids))  # type: ignore[misc]
 
-    def _publish(self, choice: Choice) -> bool:
-        def publish(session: Session) -> int | None:
-            epoch = slices.publish(session, choice.slice, choice.provider)
-            if epoch is None or choice.probe is None or scopes.probe(session, choice.probe, PROBE_SECONDS):
-                return epoch
-            session.rollback()
-            return None
+    def _publish_held(self, chosen: Sequence[int], probe: str | None) -> int:
+        """All in one transaction and one message; how many."""
+        published: list[tuple[int, int]] = []
+        for start in range(0, len(chosen), HELD_AT_ONCE):
+            some = chosen[start : start + HELD_AT_ONCE]
+            found = self._database.write(partial(_published, chosen=some, provider=None, probe=probe))
+            if found and self._doorbell.ring_held(found, probe):
+                published += found
+        return len(published)
 
-        epoch = self._database.write(publish)
-        if epoch is None:
+    def _publish(self, choice: Choice) -> bool:
+        found = self._database.write(
+            partial(_published, chosen=[choice.slice], provider=choice.provider, probe=choice.probe)
+        )
+        if not found:
             return False
+        [(_, epoch)] = found
         return self._doorbell.ring_slice(
             provider=choice.provider,
             batch_id=choice.batch_id,
@@ -86,6 +121,18 @@ class Dispatcher:
             jobs=choice.jobs,
             probe=choice.probe,
         )
+
+
+def _published(
+    session: Session, chosen: Sequence[int], provider: str | None, probe: str | None
+) -> list[tuple[int, int]]:
+    """(slice, epoch) of those that were still ready; none if they cannot have the right to probe any more."""
+    tried = [(slice, slices.publish(session, slice, provider)) for slice in chosen]
+    found = [(slice, epoch) for slice, epoch in tried if epoch is not None]
+    if found and probe is not None and not scopes.probe(session, probe, PROBE_SECONDS):
+        session.rollback()
+        return []
+    return found
 
 
 class _Survey:
@@ -107,6 +154,19 @@ class _Survey:
         owners = {batch.number: batch.owner for batch in self._batches}
         for row in outside:
             self._count(row.provider, row.batch, owners.get(row.batch, ""), row.route, row.slices)
+
+    def choose_held(self) -> tuple[list[HeldChoice], set[int]]:
+        """All held jobs that may start, and those that cannot: they come before everything else."""
+        choices, blocked = [], set()
+        for row in dispatching.held(self._session):
+            deployment = self._usable(row.route)
+            if deployment is None:
+                blocked.add(row.batch)
+            elif row.due:
+                probe = deployment.scope if deployment.scope in self._paused else None
+                self._probing.update(() if probe is None else (probe,))
+                choices.append(HeldChoice(row.id, probe))
+        return choices, blocked
 
     def choose(self) -> tuple[list[Choice], set[int]]:
         """The slices to publish, fairly over owners and batches of one priority; and the batches that cannot go on."""
@@ -140,17 +200,16 @@ class _Survey:
 
     def _open_routes(self, number: int) -> dict[str, Deployment]:
         """Routes of the batch that some provider may serve now, with the deployment whose provider is to get them."""
-        found = {}
-        for route in self._routes.get(number, ()):
-            try:
-                deployments = self._catalog.resolve(route).deployments
-            except RouteError:
-                continue
-            usable = next((one for one in deployments if one.scope not in self._paused), None)
-            usable = usable or next((one for one in deployments if self._may_probe(one.scope)), None)
-            if usable is not None:
-                found[route] = usable
-        return found
+        found = {route: self._usable(route) for route in self._routes.get(number, ())}
+        return {route: usable for route, usable in found.items() if usable is not None}
+
+    def _usable(self, route: str) -> Deployment | None:
+        try:
+            deployments = self._catalog.resolve(route).deployments
+        except RouteError:
+            return None
+        usable = next((one for one in deployments if one.scope not in self._paused), None)
+        return usable or next((one for one in deployments if self._may_probe(one.scope)), None)
 
     def _may_probe(self, scope: str) -> bool:
         return scope not in self._probing and self._paused[scope].probe_in == 0

@@ -5,17 +5,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 import redis.asyncio
+from sqlmodel import Session
 
 from providers.client import Client
 from providers.deployment import Deployment
 from worker import owner
-from worker.blobs import Blobs
+from worker.blobs import BlobMissing, Blobs
 from worker.catalog import Catalog
 from worker.database import Database, DatabaseAway
 from worker.engine.bodies import Bodies
@@ -27,7 +28,7 @@ from worker.limiter.exchange import Exchange
 from worker.limiter.gate import Gate, ProcessBudget, ScopeGate
 from worker.routes import RouteError
 from worker.settings import Settings
-from worker.store import processes, scopes, slices, watching
+from worker.store import held, processes, scopes, slices, watching
 from worker.store.calls import BatchView
 from worker.store.slices import Claim
 
@@ -59,9 +60,11 @@ class Engine:
         self.process = owner.myself()
         self._database = database
         self._redis_url = redis_url
+        self._urgent = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._runs: dict[tuple[int, int], SliceRun] = {}
+        self._taken_over: set[Future[None]] = set()
         self.rests = Rests(self._in_thread)
         self._stop_seen: dict[int, float] = {}
         self._held_before: set[tuple[int, int]] = set()
@@ -69,8 +72,9 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
 
-    def start(self, name: str, queues: list[str], slots: int) -> None:
-        """Open everything. Raises DatabaseAway."""
+    def start(self, name: str, queues: list[str], slots: int, *, urgent: bool = False) -> None:
+        """Open everything. ``urgent``: in shared quotas its calls go before other processes'. Raises DatabaseAway."""
+        self._urgent = urgent
         self._database.write(lambda session: processes.register(session, self.process, name, queues, slots))
         self._keys.look()
         self._thread.start()
@@ -88,6 +92,22 @@ class Engine:
         if claim is not None:
             self._prepare(claim)
             self._submit(self._execute(claim, probe)).result()
+
+    def take_over(self, chosen: Sequence[tuple[int, int]], probe: str | None) -> None:
+        """Claim (slice, epoch) pairs in one transaction and return: they run on the loop, and ``close`` awaits them."""
+        if self.draining:
+            return
+        lease = self.settings.lease_seconds
+
+        def claim(session: Session) -> list[Claim | None]:
+            return [slices.claim(session, slice, epoch, self.process, lease) for slice, epoch in chosen]
+
+        for claimed in self._database.write(claim):
+            if claimed is not None:
+                self._prepare(claimed)
+                run = self._submit(self._execute(claimed, probe))
+                self._taken_over.add(run)
+                run.add_done_callback(self._end_run)
 
     def drain(self) -> None:
         """No call begins any more; calls in flight have the grace of ``drain_seconds``. Returns at once."""
@@ -118,6 +138,13 @@ class Engine:
             return next((one for one in deployments if one.scope == probe), None)
         return next((one for one in deployments if self.rests.reason(one.scope) is None), None)
 
+    async def held_body(self, batch: int) -> bytes:
+        """The request of a held job. Raises BlobError."""
+        body = await self._in_read(partial(held.body, number=batch))
+        if body is None:
+            raise BlobMissing("the request of this job was deleted")
+        return bytes(body)
+
     async def release(self, claim: Claim, *, wait: float | None, waits: tuple[tuple[int, float, int], ...]) -> None:
         """Give a slice back. If the database stays away for the rest of the lease, the lease ends by itself."""
         change = partial(slices.release, slice=claim.slice, epoch=claim.epoch, wait=wait, waits=waits)
@@ -143,7 +170,7 @@ class Engine:
         self.client = Client()
         self._redis = redis.asyncio.Redis.from_url(self._redis_url, socket_timeout=5, socket_connect_timeout=5)
         budget = ProcessBudget(settings.max_in_flight, settings.max_body_bytes)
-        self._gate = Gate(Exchange(self._redis, self.process), budget)
+        self._gate = Gate(Exchange(self._redis, self.process), budget, urgent=self._urgent)
         self._alone = asyncio.Lock()
         self.recorder = Recorder(
             self._database, self.process, gap=settings.flush_gap_seconds, rows=settings.flush_rows, seen=self._see
@@ -168,6 +195,11 @@ class Engine:
         finally:
             del self._runs[(claim.slice, claim.epoch)]
 
+    def _end_run(self, run: "Future[None]") -> None:
+        self._taken_over.discard(run)
+        if not run.cancelled() and run.exception() is not None:
+            log.error("a held job's slice ended badly; its lease says the truth", exc_info=run.exception())
+
     def _drain(self) -> None:
         for run in self._runs.values():
             run.stop()
@@ -178,6 +210,8 @@ class Engine:
             run.abandon()
 
     async def _close(self) -> None:
+        runs = [asyncio.wrap_future(run) for run in list(self._taken_over)]
+        await asyncio.gather(*runs, return_exceptions=True)
         try:
             async with asyncio.timeout(self.settings.drain_seconds + 5):
                 await self.recorder.flushed()

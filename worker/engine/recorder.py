@@ -23,7 +23,7 @@ LONGEST_WAIT = 2.0
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     end: Ended
-    stored: Callable[[], None]
+    stored: Callable[[bool], None]
 
 
 class Recorder:
@@ -54,8 +54,8 @@ class Recorder:
         """Answers not yet stored."""
         return len(self._ends)
 
-    def put(self, end: Ended, stored: Callable[[], None]) -> None:
-        """Queue one call's end; ``stored`` is called once it is committed."""
+    def put(self, end: Ended, stored: Callable[[bool], None]) -> None:
+        """Queue one call's end; ``stored`` is called once it is committed, with whether its slice is done."""
         self._ends.append(_Waiting(end, stored))
         self._notice()
 
@@ -83,7 +83,7 @@ class Recorder:
             recorded = await self._commit([waiting.end for waiting in ends], [start for start, _ in starts])
             self._seen(recorded.batches)
             for waiting in ends:
-                waiting.stored()
+                waiting.stored(waiting.end.slice in recorded.done)
             for (_, future), granted in zip(starts, recorded.granted, strict=True):
                 if not future.done():
                     future.set_result(granted)

@@ -15,7 +15,7 @@ from worker.blobs import BlobError
 from worker.engine import backoff, outcome
 from worker.engine.outcome import Call
 from worker.limiter.gate import PATIENCE, Cost, ScopeGate
-from worker.states import Outcome
+from worker.states import Kind, Outcome
 from worker.store.calls import Ended, Start
 from worker.store.slices import Claim, ClaimedJob
 
@@ -63,6 +63,7 @@ class SliceRun:
         self._changed = asyncio.Event()
         self._admission: asyncio.Task[bool] | None = None
         self._closed = False
+        self._done = False
         self._rest = 0.0
 
     async def execute(self) -> None:
@@ -175,7 +176,7 @@ class SliceRun:
         call = Call(claim=self.claim, job=one.job, deployment=deployment, attempt=time.time_ns(), reserved=one.price)
         tokens: int | None = None
         try:
-            request = self._request(one.job, deployment)
+            request = await self._request(one.job, deployment)
             result = await call_provider(self.engine.client, deployment, request)
             ended = outcome.succeeded(call, result, self.engine.catalog, time.monotonic() - began)
             gate.answered(refused=False)
@@ -272,18 +273,22 @@ class SliceRun:
         self._unstored += 1
         self.engine.recorder.put(ended, self._stored)
 
-    def _stored(self) -> None:
+    def _stored(self, done: bool) -> None:
         self._unstored -= 1
+        self._done = self._done or done
         self._changed.set()
 
     def _deployment(self) -> Deployment | None:
         return self.engine.deployment(self.claim.route, self._probe)
 
-    def _request(self, job: ClaimedJob, deployment: Deployment) -> ProviderRequest:
+    async def _request(self, job: ClaimedJob, deployment: Deployment) -> ProviderRequest:
+        held = self.claim.kind == Kind.HELD
         return ProviderRequest(
             endpoint=job.endpoint,
             model=deployment.model,
-            body=self.engine.bodies.read(self.claim.input_file_id, job.offset, job.length),
+            body=await self.engine.held_body(self.claim.batch)
+            if held
+            else self.engine.bodies.read(self.claim.input_file_id, job.offset, job.length),
             model_offset=job.model_offset,
             model_length=job.model_length,
         )
@@ -300,6 +305,8 @@ class SliceRun:
 
     async def _release(self) -> None:
         """Give back what is still open, also what was not claimed for the batch's ``line_limit``."""
+        if self._done:
+            return
         now = time.monotonic()
         waits = tuple(
             (one.job.id, max(0.0, one.ready_at - now), one.failures)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -81,10 +81,71 @@ def _line(text: str, raw: bytes, custom_id: str, fields: dict[str, Any], spans: 
     start, end = spans["body"]
     with _json_problems():
         body_spans = _object(text, start)[1]
+    return _located(text, raw, custom_id, endpoint, body, body_spans, start, end)
+
+
+def parse_body(endpoint: str, raw: bytes | bytearray) -> Line:
+    """Check a request that stands alone, with no line around it; its ``custom_id`` is empty. Raises LineProblem."""
+    text = _decoded(raw)
+    with _json_problems():
+        body, spans = _object(text, _SPACE(text, 0).end())
+        start, end = spans[""]
+        if _SPACE(text, end).end() != len(text):
+            raise ValueError("more text after the JSON object")
+    return _located(text, raw, "", endpoint, body, spans, start, end)
+
+
+def without(raw: bytes | bytearray, names: Sequence[str]) -> tuple[bytes, dict[str, Any]]:
+    """The object without these members, and what they were; all others stay as written. Raises LineProblem."""
+    text = _decoded(raw)
+    with _json_problems():
+        kept, taken = [], {}
+        start = _SPACE(text, 0).end()
+        end = _object(text, start)[1][""][1]
+        for key, value, begin, stop in _members(text, start):
+            if key in names:
+                taken[key] = value
+            else:
+                kept.append(f"{json.dumps(key)}:{text[begin:stop]}")
+    return ("{" + ",".join(kept) + "}" + text[end:]).encode(), taken
+
+
+def members(raw: bytes | bytearray) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The values of a JSON object, and each as it was written. Raises LineProblem."""
+    text = _decoded(raw)
+    with _json_problems():
+        values, spans = _object(text, _SPACE(text, 0).end())
+        if _SPACE(text, spans.pop("")[1]).end() != len(text):
+            raise ValueError("more text after the JSON object")
+    return values, {key: text[start:end].encode() for key, (start, end) in spans.items()}
+
+
+def elements(raw: bytes) -> list[bytes]:
+    """The elements of a valid JSON array, each as it was written."""
+    text = raw.decode()
+    found, position = [], _SPACE(text, 1).end()
+    while text[position] != "]":
+        end = _scan(text, position)[1]
+        found.append(text[position:end].encode())
+        position = _SPACE(text, end).end()
+        position = _SPACE(text, position + 1).end() if text[position] == "," else position
+    return found
+
+
+def _located(
+    text: str,
+    raw: bytes | bytearray,
+    custom_id: str,
+    endpoint: str,
+    body: dict[str, Any],
+    spans: dict[str, tuple[int, int]],
+    start: int,
+    end: int,
+) -> Line:
     model = _model(body)
     _check_body(endpoint, body)
     offset, length = _bytes(text, raw, 0, start), _bytes(text, raw, start, end)
-    model_start, model_end = body_spans["model"]
+    model_start, model_end = spans["model"]
     return Line(
         custom_id=custom_id,
         endpoint=endpoint,
@@ -106,7 +167,7 @@ def _json_problems() -> Iterator[None]:
         raise LineProblem("invalid_json_line", f"This line is not parseable as valid JSON: {reason}.") from None
 
 
-def _decoded(raw: bytes) -> str:
+def _decoded(raw: bytes | bytearray) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -175,7 +236,7 @@ def _reason(error: BaseException) -> str:
     return str(error)
 
 
-def _bytes(text: str, raw: bytes, start: int, end: int) -> int:
+def _bytes(text: str, raw: bytes | bytearray, start: int, end: int) -> int:
     return end - start if len(text) == len(raw) else len(text[start:end].encode("utf-8"))
 
 

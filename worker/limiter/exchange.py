@@ -11,6 +11,9 @@ from worker.catalog import ScopeLimits
 SLOTS_TTL_MS = 10_000
 """A process that is silent for so long gives up its part of a scope's concurrency."""
 
+URGENT_MS = 2_500
+"""For so long what an urgent process has asked for is kept from the others; it asks again every second."""
+
 
 class LimiterAway(Exception):
     """Valkey does not answer: what is leased may be used up, nothing more may begin."""
@@ -18,7 +21,10 @@ class LimiterAway(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """What a process wants of a scope and has to tell; seconds, requests, tokens. A refund below 0 is a debt."""
+    """What a process wants of a scope and has to tell; seconds, requests, tokens. A refund below 0 is a debt.
+
+    ``urgent``: what it cannot get now is kept for it, also from those who asked before.
+    """
 
     requests: int = 0
     tokens: int = 0
@@ -27,6 +33,7 @@ class Ask:
     refund_tokens: int = 0
     slots: int = 0
     busy: int = 0
+    urgent: bool = False
     answers: str = ""
     floor: float = 0.0
     force: bool = False
@@ -60,7 +67,7 @@ class Exchange:
             "requests", ask.requests, "tokens", ask.tokens, "least_tokens", ask.least_tokens,
             "refund_requests", ask.refund_requests, "refund_tokens", ask.refund_tokens,
             "slots", ask.slots, "busy", ask.busy, "answers", f"x{ask.answers}", "floor_ms", round(ask.floor * 1000),
-            "force", int(ask.force),
+            "force", int(ask.force), "urgent", int(ask.urgent), "urgent_ms", URGENT_MS,
         ]  # fmt: skip
         try:
             requests, tokens, slots, wait, rest = await self._script(keys=[self._prefix + scope], args=arguments)

@@ -19,6 +19,8 @@ REFRESH_SECONDS = 1.0
 """A scope in use is asked at least this often: for its rest, and to keep its part of the concurrency."""
 PATIENCE = 5.0
 """Who would have to wait longer is told so, and gives its jobs back."""
+URGENT_PATIENCE = 60.0
+"""That of an urgent process: whoever gives back loses its place to those who are not."""
 MOST_ANSWERS = 50
 
 
@@ -55,17 +57,19 @@ class ProcessBudget:
 
 
 class Gate:
-    """All scopes of a process. Lives on the engine's loop."""
+    """All scopes of a process. Lives on the engine's loop. ``urgent``: all its calls go before other processes'."""
 
-    def __init__(self, exchange: Exchange, budget: ProcessBudget) -> None:
+    def __init__(self, exchange: Exchange, budget: ProcessBudget, *, urgent: bool = False) -> None:
         self._exchange = exchange
+        self._urgent = urgent
         self.budget = budget
         self._scopes: dict[str, ScopeGate] = {}
 
     def scope(self, name: str, limits: ScopeLimits) -> "ScopeGate":
         gate = self._scopes.get(name)
         if gate is None:
-            gate = self._scopes[name] = ScopeGate(name, limits, self._exchange, self.budget, self.pump)
+            gate = ScopeGate(name, limits, self._exchange, self.budget, self.pump, urgent=self._urgent)
+            self._scopes[name] = gate
         return gate
 
     def pump(self) -> None:
@@ -82,13 +86,22 @@ class ScopeGate:
     """One scope: waiters in turn, what is left of the leased budget, and the exchange that gets more."""
 
     def __init__(
-        self, name: str, limits: ScopeLimits, exchange: Exchange, budget: ProcessBudget, freed: Callable[[], None]
+        self,
+        name: str,
+        limits: ScopeLimits,
+        exchange: Exchange,
+        budget: ProcessBudget,
+        freed: Callable[[], None],
+        *,
+        urgent: bool = False,
     ) -> None:
         self.name = name
         self.limits = limits
         self._exchange = exchange
         self._budget = budget
         self._freed = freed
+        self._urgent = urgent
+        self._patience = URGENT_PATIENCE if urgent else PATIENCE
         self._waiters: deque[tuple[Sequence[Cost], asyncio.Future[Admission]]] = deque()
         self._requests = 0
         self._tokens = 0
@@ -170,6 +183,8 @@ class ScopeGate:
         self._in_flight -= len(costs)
         self._budget.in_flight -= len(costs)
         self._budget.bytes_in_flight -= sum(cost.bytes for cost in costs)
+        if self._in_flight == 0 and not self._waiters and self.limits.concurrency:
+            self._wanted.set()  # others may be waiting for the places
         self._freed()
 
     def _affordable(self, costs: Sequence[Cost]) -> int:
@@ -206,7 +221,7 @@ class ScopeGate:
             self._got(grant)
             wait = grant.wait
             self.pump()
-            if max(wait, grant.rest) > PATIENCE:
+            if max(wait, grant.rest) > self._patience:
                 self._send_away(max(wait, grant.rest))
 
     async def _pause(self, last: float, wait: float) -> None:
@@ -244,6 +259,7 @@ class ScopeGate:
             refund_tokens=debt or (self._tokens if idle and limit.tokens_per_minute else 0),
             slots=self._in_flight + min(len(waiting), self._budget.calls),
             busy=self._in_flight,
+            urgent=self._urgent,
             answers=self._answers,
             floor=self._floor,
             force=self._force,

@@ -162,7 +162,12 @@ def find_by_identity(session: Session, owner: str, identity: str) -> Batch | Non
 def request_cancel(session: Session, owner: str, id: str) -> Batch | None:
     """Stop admission at once; the engine ends the batch. Repeating changes nothing. Raises AtRest."""
     batch = lock(session, owner, id)
-    if batch is None or batch.status == BatchStatus.CANCELLING:
+    return None if batch is None else cancel(session, batch)
+
+
+def cancel(session: Session, batch: Batch) -> Batch:
+    """``request_cancel`` of a batch that is locked."""
+    if batch.status == BatchStatus.CANCELLING:
         return batch
     _refuse_at_rest(batch)
     now = _now(session)

@@ -66,7 +66,8 @@ class Granted:
 
 @dataclass(kw_only=True, slots=True)
 class Recorded:
-    """What each start was granted, in the order asked, and how the batches stand."""
+    """What each start was granted, in the order asked, how the batches stand, and which slices have no open job."""
 
     granted: list[Granted] = field(default_factory=list)
     batches: dict[int, BatchView] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)

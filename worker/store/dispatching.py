@@ -7,22 +7,25 @@ from sqlalchemy import ColumnElement, and_, case, func, insert, not_, or_, selec
 from sqlmodel import Session
 
 from worker import clock, tables
-from worker.states import BatchStatus, JobState, SliceState
+from worker.states import BatchStatus, JobState, Kind, SliceState
 from worker.store import slices
 from worker.store.slices import lock_batches, locked
 from worker.tables import BATCH, JOB, SLICE, TALLY
 
+HELD_AT_ONCE = 500
+"""Jobs that one statement looks for."""
 REPEAT_SECONDS, MOST_DOUBLINGS = 10.0, 5
 """A published slice that nobody claims is rung again after this, then after twice as long, up to five minutes."""
 
+_IN_FILES = BATCH.c.kind.in_([kind for kind in Kind if kind is not Kind.HELD])
 _OPEN = and_(BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.stop.is_(None))
 
 
 def running(session: Session) -> Sequence[Any]:
-    """Batches whose lines may start, most urgent first."""
+    """Batches whose lines may start, most urgent first; held jobs have a way of their own."""
     statement = (
         select(BATCH.c.number, BATCH.c.id, BATCH.c.owner, BATCH.c.priority, BATCH.c.line_limit)
-        .where(BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.open > 0, *_startable())
+        .where(BATCH.c.status == BatchStatus.IN_PROGRESS, _IN_FILES, BATCH.c.open > 0, *_startable())
         .order_by(BATCH.c.priority.desc(), BATCH.c.number)
     )
     return session.connection().execute(statement).all()
@@ -40,7 +43,7 @@ def unfinished_routes(session: Session, numbers: Collection[int]) -> dict[int, l
 
 
 def outside(session: Session) -> Sequence[Any]:
-    """(provider, batch, route, slices, open jobs) of what is published or leased."""
+    """(provider, batch, route, slices, open jobs) of what is published or leased, held jobs apart."""
     statement = (
         select(
             SLICE.c.provider,
@@ -49,7 +52,7 @@ def outside(session: Session) -> Sequence[Any]:
             func.count().label("slices"),
             func.sum(SLICE.c.open).label("open"),
         )
-        .where(SLICE.c.state.in_((SliceState.PUBLISHED, SliceState.LEASED)))
+        .where(SLICE.c.state.in_((SliceState.PUBLISHED, SliceState.LEASED)), SLICE.c.provider.is_not(None))
         .group_by(SLICE.c.provider, SLICE.c.batch, SLICE.c.route)
     )
     return session.connection().execute(statement).all()
@@ -69,6 +72,22 @@ def ready(session: Session, batch: int, routes: Collection[str], line_limit: int
     return session.connection().execute(statement.order_by(SLICE.c.first_line).limit(limit)).all()
 
 
+def held(session: Session) -> Sequence[Any]:
+    """(id, batch, route, due) of the ready slices of held jobs that may start, oldest first."""
+    connection = session.connection()
+    waiting = select(BATCH.c.number).where(
+        BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.kind == Kind.HELD, *_startable()
+    )
+    numbers = connection.execute(waiting).scalars().all()
+    due = or_(SLICE.c.not_before.is_(None), SLICE.c.not_before <= clock.now()).label("due")
+    rows: list[Any] = []
+    for start in range(0, len(numbers), HELD_AT_ONCE):
+        some = SLICE.c.batch.in_(numbers[start : start + HELD_AT_ONCE])
+        ready = select(SLICE.c.id, SLICE.c.batch, SLICE.c.route, due).where(some, SLICE.c.state == SliceState.READY)
+        rows += connection.execute(ready.order_by(SLICE.c.batch)).all()
+    return rows
+
+
 def unheard(session: Session) -> Sequence[int]:
     """Published slices that nobody claimed in time."""
     doublings = case((SLICE.c.published <= MOST_DOUBLINGS, SLICE.c.published - 1), else_=MOST_DOUBLINGS)
@@ -78,7 +97,10 @@ def unheard(session: Session) -> Sequence[int]:
 
 
 def ring_again(session: Session, ids: Collection[int]) -> Sequence[Any]:
-    """Note that these published slices are rung once more; (slice, epoch, provider, batch id, open) of each."""
+    """Note that these published slices are rung once more; (slice, epoch, provider, batch id, open) of each.
+
+    ``provider`` is None if the slice is a held job's.
+    """
     session.connection().execute(
         update(SLICE)
         .where(SLICE.c.id.in_(ids), SLICE.c.state == SliceState.PUBLISHED)
@@ -145,9 +167,12 @@ def mark_blocked(session: Session, blocked: Collection[int]) -> None:
 
 
 def idle(session: Session) -> Sequence[int]:
-    """Open batches of which nothing is outside SQL: they are blocked if nothing of them may be published."""
+    """Open batches of which nothing is outside SQL: they are blocked if nothing of them may be published.
+
+    Held jobs are not among them.
+    """
     busy = select(SLICE.c.batch).where(SLICE.c.state.in_((SliceState.PUBLISHED, SliceState.LEASED)))
-    statement = select(BATCH.c.number).where(_OPEN, BATCH.c.open > 0, BATCH.c.number.not_in(busy))
+    statement = select(BATCH.c.number).where(_OPEN, _IN_FILES, BATCH.c.open > 0, BATCH.c.number.not_in(busy))
     return session.connection().execute(statement).scalars().all()
 
 

@@ -10,7 +10,7 @@ from sqlmodel import select as select_model
 
 from worker import clock, ids, result_line, tables
 from worker.database import executemany
-from worker.states import AT_REST, BatchStatus, JobState, SliceState, Stop
+from worker.states import AT_REST, BatchStatus, JobState, Kind, SliceState, Stop
 from worker.store.slices import lock_batches
 from worker.tables import BATCH, JOB, SLICE, TALLY
 
@@ -122,7 +122,8 @@ def finalize(session: Session, number: int) -> BatchStatus | None:
     else:
         batch.status, batch.finalizing_at, batch.completed_at = BatchStatus.COMPLETED, now, now
     batch.due_at, batch.due_tries, batch.blocked_since = None, 0, None
-    note_event(session, batch, now)
+    if batch.kind != Kind.HELD:
+        note_event(session, batch, now)
     return BatchStatus(batch.status)
 
 

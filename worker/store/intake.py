@@ -27,7 +27,7 @@ class NewJob:
 
     line: int
     route: str
-    custom_id: str
+    custom_id: str | None
     endpoint: str
     offset: int
     length: int
@@ -72,23 +72,7 @@ def append(session: Session, batch: tables.Batch, chunk: Chunk) -> None:
     _advance(connection, number, chunk, batch.invalid_lines == "report")
     ids = _insert_slices(connection, batch, chunk)
     rows = [
-        (
-            tables.job_id(number, job.line),
-            batch.owner,
-            slice,
-            job.custom_id,
-            job.endpoint,
-            "live",
-            JobState.PENDING,
-            batch.generation,
-            job.offset,
-            job.length,
-            job.model_offset,
-            job.model_length,
-            job.input_tokens,
-            job.output_tokens,
-            0,
-        )
+        job_values(tables.job_id(number, job.line), batch.owner, slice, batch.generation, job)
         for slice, (_, jobs) in zip(ids, chunk.slices, strict=True)
         for job in jobs
     ]
@@ -97,6 +81,27 @@ def append(session: Session, batch: tables.Batch, chunk: Chunk) -> None:
     session.add_all([_line_error(batch, bad) for bad in chunk.bad])
     if batch.invalid_lines == "report":
         _report(connection, batch, chunk)
+
+
+def job_values(id: int, owner: str, slice: int, generation: int, job: NewJob) -> tuple[Any, ...]:
+    """What stands in JOB_COLUMNS of a line that waits."""
+    return (
+        id,
+        owner,
+        slice,
+        job.custom_id,
+        job.endpoint,
+        "live",
+        JobState.PENDING,
+        generation,
+        job.offset,
+        job.length,
+        job.model_offset,
+        job.model_length,
+        job.input_tokens,
+        job.output_tokens,
+        0,
+    )
 
 
 def note_file_problem(session: Session, batch: tables.Batch, problem: BadLine) -> None:

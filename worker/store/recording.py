@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from worker import tables
 from worker.database import executemany
-from worker.states import AT_REST, BatchStatus, JobState, Outcome, SliceState
+from worker.states import AT_REST, BatchStatus, JobState, Kind, Outcome, SliceState
 from worker.store import recording_rows as rows
 from worker.store.calls import BatchView, Ended, Granted, Recorded, Start
 
@@ -41,6 +41,7 @@ def record(
             book.end(end, is_new=is_new)
     answer = Recorded(granted=[book.start(start) for start in starts])
     book.write()
+    answer.done = {slice.id for slice in book.slices.values() if slice.open == 0}
     answer.batches = {
         number: BatchView(stop=batch.stop is not None, held=batch.paused_at is not None or batch.capped_at is not None)
         for number, batch in book.batches.items()
@@ -157,6 +158,8 @@ class _Book:
         executemany(
             self.connection, rows.UPDATE_BATCH, [rows.batch_values(row, self.now) for row in self.batches.values()]
         )
+        answered = [row.number for row in self.batches.values() if _is_answered(row)]
+        executemany(self.connection, rows.CLOSE_BATCH, [(self.now, self.now, number) for number in answered])
         executemany(
             self.connection, rows.UPDATE_TALLY, [rows.tally_values(self.tallies[key]) for key in self.touched_tallies]
         )
@@ -236,6 +239,12 @@ class _Book:
         batch.error_bytes -= size
         for sums in (batch, tally):
             sums.failed -= 1
+
+
+def _is_answered(batch: rows.BatchRow) -> bool:
+    """A held job is at rest with its answer: nobody is told, and a closer would cost another transaction."""
+    running = batch.status == BatchStatus.IN_PROGRESS and batch.stop is None
+    return batch.kind == Kind.HELD and running and batch.open == 0
 
 
 def _note_ending(tally: rows.TallyRow, end: Ended) -> None:

@@ -19,6 +19,7 @@ class BatchRow:
     stop: str | None
     paused_at: float | None
     deleted_at: float | None
+    kind: str
     capped_at: float | None
     max_cost: int | None
     allow_unknown_cost: bool
@@ -149,8 +150,8 @@ def tally_values(row: TallyRow) -> tuple[Any, ...]:
 
 
 NOW = select(clock.now())
-_BATCH_FIRST = 6
-"""The fields before it (number, status, generation, stop, paused_at, deleted_at) are only read here."""
+_BATCH_FIRST = 7
+"""The fields before it (number, status, generation, stop, paused_at, deleted_at, kind) are only read here."""
 _TALLY_FIRST = 3
 """Likewise (batch, route, input_price)."""
 
@@ -163,5 +164,7 @@ UPDATE_SLICE = """UPDATE slice SET state = ?, lease_owner = ?, lease_until = ?, 
 UPDATE_BATCH = (
     f"UPDATE batch SET {', '.join(f'{f.name} = ?' for f in fields(BatchRow)[_BATCH_FIRST:])} WHERE number = ?"
 )
+CLOSE_BATCH = """UPDATE batch SET status = 'completed', finalizing_at = ?, completed_at = ?, due_at = NULL,
+ due_tries = 0, blocked_since = NULL WHERE number = ?"""
 UPDATE_TALLY = f"""UPDATE tally SET {", ".join(f"{f.name} = ?" for f in fields(TallyRow)[_TALLY_FIRST:])}
  WHERE batch = ? AND route = ?"""

@@ -32,20 +32,20 @@ class ClaimedJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """A leased slice with its pending jobs, in input order."""
+    """A leased slice with its pending jobs, in input order. ``kind`` is the batch's."""
 
     slice: int
     epoch: int
     owner: str
     batch: int
     batch_id: str
-    kind: str = Kind.BATCH
     route: str
     alone: bool
     input_file_id: str
     input_price: int | None
     output_price: int | None
     jobs: tuple[ClaimedJob, ...]
+    kind: str = Kind.BATCH
 
 
 def fresh(
@@ -71,8 +71,11 @@ def fresh(
     }
 
 
-def publish(session: Session, slice: int, provider: str) -> int | None:
-    """Mark a ready slice as having a message; its epoch goes into the message. None if it is ready no more."""
+def publish(session: Session, slice: int, provider: str | None) -> int | None:
+    """Mark a ready slice as having a message; its epoch goes into the message. None if it is ready no more.
+
+    Slices of held jobs belong to no ``provider``'s queue.
+    """
     statement = (
         update(SLICE)
         .where(SLICE.c.id == slice, SLICE.c.state == SliceState.READY)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -25,6 +25,9 @@ class Bell:
         return False
 
     def ring_slice(self, **message: Any) -> bool:
+        raise AssertionError("not here")
+
+    def ring_held(self, slices: Sequence[tuple[int, int]], probe: str | None = None) -> bool:
         raise AssertionError("not here")
 
 

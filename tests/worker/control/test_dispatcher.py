@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from providers.pricing import PriceBook
 from tests import grist, truth
 from tests.grist import Worker
+from tests.worker.store.test_held import new as new_held
 from worker import clock, config, settings
 from worker.catalog import Catalog
 from worker.celery_app import provider_queue
@@ -15,7 +17,7 @@ from worker.control.dispatcher import Dispatcher
 from worker.database import Database
 from worker.routes import Routes
 from worker.states import Outcome, SliceState
-from worker.store import batches, dispatching, processes, scopes
+from worker.store import batches, dispatching, held, processes, scopes
 from worker.tables import SCOPE
 
 CONFIG = """
@@ -43,6 +45,10 @@ class Bell:
 
     def ring_slice(self, **message: Any) -> bool:
         self.rung.append(message)
+        return not self.deaf
+
+    def ring_held(self, slices: Sequence[tuple[int, int]], probe: str | None = None) -> bool:
+        self.rung += [{"slice": slice, "epoch": epoch, "probe": probe, "held": True} for slice, epoch in slices]
         return not self.deaf
 
 
@@ -310,3 +316,29 @@ def test_a_slice_that_was_published_meanwhile_is_left_alone(
     database.write(lambda session: dispatching.merge(session, number, ids))
     assert sorted(row.open for row in grist.slices_of(database, number)) == [0, 0, 2, 4]
     truth.check(database)
+
+
+def test_held_jobs_go_first_and_wait_for_a_resting_scope_without_blocking_others(control: Control) -> None:
+    control.workers(4)
+    batch = grist.add(control.database, 2)
+    [job] = control.database.write(lambda session: held.create(session, [new_held()]))
+    assert job.slice is not None
+    grist.change_slice(control.database, job.slice, state=SliceState.READY)
+    rung = control.tick()
+    assert rung[0] == job.slice and control.bell.rung[0]["held"] and len(rung) == 2
+    assert grist.slice_of(control.database, job.slice).provider is None
+    grist.change_slice(control.database, job.slice, state=SliceState.READY)
+    pause(control)
+    assert control.tick() == []
+    assert grist.batch(control.database, job.number).blocked_since is not None
+    pause(control, probe_in=0.0)
+    assert control.tick() == [job.slice] and control.bell.rung[0]["probe"] == SCOPE_OF_MILL
+    assert batch
+
+
+def test_a_held_job_that_nobody_took_is_rung_again(control: Control) -> None:
+    [job] = control.database.write(lambda session: held.create(session, [new_held()]))
+    assert job.slice is not None
+    assert control.tick() == []
+    grist.change_slice(control.database, job.slice, published_at=0.0)
+    assert control.tick() == [job.slice]

@@ -74,7 +74,7 @@ def run(moody: Moody, scenario: Callable[[Recorder], Awaitable[None]], *, rows: 
     asyncio.run(main())
 
 
-def nothing() -> None:
+def nothing(done: bool) -> None:
     return None
 
 
@@ -84,7 +84,7 @@ def test_answers_are_stored_in_groups_and_told(database: Database, moody: Moody,
     async def scenario(recorder: Recorder) -> None:
         assert (await recorder.start(grist.start(claim))).count == 6
         for job in claim.jobs:
-            recorder.put(grist.end(claim, job), lambda job=job: stored.append(job.id))  # type: ignore[misc]
+            recorder.put(grist.end(claim, job), lambda done, job=job: stored.append(job.id))  # type: ignore[misc]
         assert recorder.backlog == 6 and stored == []
         await recorder.flushed()
         assert recorder.backlog == 0 and len(stored) == 6

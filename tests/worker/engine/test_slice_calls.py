@@ -67,9 +67,9 @@ class Played:
     async def start(self, start: Start) -> Granted:
         return Granted(len(start.jobs), closed=False)
 
-    def put(self, end: Ended, stored: Callable[[], None]) -> None:
+    def put(self, end: Ended, stored: Callable[[bool], None]) -> None:
         self.ends.append(end)
-        asyncio.get_running_loop().call_soon(stored)
+        asyncio.get_running_loop().call_soon(stored, False)
 
     def read(self, file: str, offset: int, length: int) -> bytes:
         return b"{}"

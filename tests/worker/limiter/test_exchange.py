@@ -270,3 +270,64 @@ def test_a_server_that_is_away_is_told_apart() -> None:
                 await Exchange(client, "a").take(SCOPE, NO_LIMITS, Ask(requests=1))
 
     asyncio.run(main())
+
+
+def test_what_an_urgent_process_waits_for_is_kept_from_the_others(connect: Connect) -> None:
+    async def scenario(scope: Scope) -> None:
+        assert (await scope.take("batches", requests=5)).requests == 1
+        assert (await scope.take("held", requests=1, urgent=True)).requests == 0
+        await scope.pass_seconds(1)
+        assert (await scope.take("batches", requests=5)).requests == 0
+        assert (await scope.take("held", requests=1, urgent=True)).requests == 1
+        await scope.pass_seconds(1)
+        assert (await scope.take("batches", requests=5)).requests == 1
+
+    run(connect, scenario, requests_per_minute=60)
+
+
+def test_tokens_are_kept_as_well(connect: Connect) -> None:
+    async def scenario(scope: Scope) -> None:
+        assert (await scope.take("batches", requests=1, tokens=100, least_tokens=100)).tokens == 100
+        assert (await scope.take("held", requests=1, tokens=60, least_tokens=60, urgent=True)).tokens == 0
+        await scope.pass_seconds(1)
+        assert (await scope.take("batches", requests=1, tokens=60, least_tokens=60)).tokens == 0
+        assert (await scope.take("held", requests=1, tokens=60, least_tokens=60, urgent=True)).tokens == 60
+
+    run(connect, scenario, tokens_per_minute=6000)
+
+
+def test_the_only_place_goes_to_an_urgent_process_when_it_falls_free(connect: Connect) -> None:
+    async def scenario(scope: Scope) -> None:
+        assert (await scope.take("batches", requests=9, slots=9)).slots == 1
+        assert (await scope.take("held", requests=1, slots=1, urgent=True)).slots == 0
+        assert (await scope.take("batches", requests=9, slots=9, busy=1)).slots == 0
+        assert (await scope.take("held", requests=1, slots=1, urgent=True)).slots == 0, "a call is in flight there"
+        assert (await scope.take("batches", requests=9, slots=9, busy=0)).slots == 0
+        assert (await scope.take("held", requests=1, slots=1, urgent=True)).slots == 1
+        assert (await scope.take("held", urgent=True)).slots == 0
+        assert (await scope.take("batches", requests=9, slots=9)).slots == 1
+
+    run(connect, scenario, concurrency=1)
+
+
+def test_an_urgent_process_may_take_more_than_its_share_of_places(connect: Connect) -> None:
+    async def scenario(scope: Scope) -> None:
+        assert (await scope.take("batches", requests=9, slots=64)).slots == 10
+        assert (await scope.take("held", slots=8, urgent=True)).slots == 0
+        assert (await scope.take("batches", slots=64, busy=10)).slots == 2
+        assert (await scope.take("batches", slots=64, busy=2)).slots == 2
+        assert (await scope.take("held", slots=8, urgent=True)).slots == 8
+
+    run(connect, scenario, concurrency=10)
+
+
+def test_a_silent_urgent_process_keeps_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "URGENT_MS", 1)
+
+    async def scenario(scope: Scope) -> None:
+        await scope.take("batches", requests=5)
+        await scope.take("held", requests=1, urgent=True)
+        await scope.pass_seconds(1)
+        assert (await scope.until_granted("batches", requests=5)).requests == 1
+
+    run(connect, scenario, requests_per_minute=60)
