@@ -24,7 +24,7 @@ def left(mill: Mill, number: int) -> dict[str, int]:
 
 
 def test_killed_in_the_middle_of_a_deletion(mortal: Mill, calm: Process) -> None:
-    id = mortal.submit(requests("deleted", LINES))
+    id = mortal.submit(requests("erased", LINES))
     mortal.await_rest(id, 120)
     number, before = mortal.field(id, "number"), used(mortal)
     assert before[0][0]["attempts"] >= LINES
@@ -39,7 +39,7 @@ def test_killed_in_the_middle_of_a_deletion(mortal: Mill, calm: Process) -> None
 
 
 def test_a_reader_gets_all_or_an_error(mill: Mill, calm: Process) -> None:
-    id = mill.submit(requests("read", LINES, text="Grind. " * 200))
+    id = mill.submit(requests("half-read", LINES, text="Grind. " * 200))
     mill.await_rest(id, 120)
     file = mill.batch(id)["output_file_id"]
     whole = len(mill.content(file))
