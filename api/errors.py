@@ -11,6 +11,7 @@ ApiError
  ├ PayloadTooLarge
  ├ UnsupportedMediaType
  ├ KeyReused
+ ├ BudgetSpent
  ├ ServerFault
  ├ StorageFull
  └ Unavailable
@@ -30,6 +31,7 @@ from starlette.responses import Response
 from api import faults
 from worker.blobs import BlobError, StoreFull
 from worker.database import DatabaseAway
+from worker.store import batches
 
 log = logging.getLogger("gristmill.api")
 
@@ -94,6 +96,12 @@ class KeyReused(ApiError):
     headers = SHOULD_NOT_RETRY
 
 
+class BudgetSpent(ApiError):
+    status = 429
+    type = "insufficient_quota"
+    headers = SHOULD_NOT_RETRY
+
+
 class ServerFault(ApiError):
     status = 500
     type = "server_error"
@@ -126,6 +134,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(DatabaseAway, _database_away)
     app.add_exception_handler(BlobError, _blob_error)
+    app.add_exception_handler(batches.BudgetSpent, _budget_spent)
     app.add_exception_handler(ClientDisconnect, _client_gone)
 
 
@@ -169,6 +178,10 @@ def _blob_error(request: Request, error: Exception) -> Response:
     if isinstance(error, StoreFull):
         return response(StorageFull("The file store is full; nothing was stored.", code="storage_full"))
     return response(ServerFault("The file store does not work.", code="storage_failed"))
+
+
+def _budget_spent(request: Request, error: Exception) -> Response:
+    return _api_error(request, BudgetSpent(str(error), code="insufficient_quota"))
 
 
 def _client_gone(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from tests import grist
 from worker import tables
 from worker.database import Database
 from worker.states import AT_REST, JobState, Outcome, SliceState
-from worker.tables import ATTEMPT, BATCH, JOB, RESULT, SLICE, TALLY
+from worker.tables import API_KEY, ATTEMPT, BATCH, JOB, RESULT, SLICE, SPEND, TALLY
 
 SPENT = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost")
 
@@ -21,6 +21,9 @@ def check(database: Database) -> None:
         read = session.connection().execute
         every = {table.name: read(sqlalchemy.select(table)).all() for table in (JOB, RESULT, SLICE, TALLY, ATTEMPT)}
         batches = read(sqlalchemy.select(BATCH)).all()
+        keys, spends = read(sqlalchemy.select(API_KEY)).all(), read(sqlalchemy.select(SPEND)).all()
+    for key in keys:
+        _purse(key, [row for row in batches if row.api_key == key.id], [row for row in spends if row.api_key == key.id])
     for batch in batches:
         jobs = [row for row in every["job"] if tables.job_batch(row.id) == batch.number]
         results = [row for row in every["result"] if row.batch == batch.number]
@@ -35,6 +38,13 @@ def check(database: Database) -> None:
                 _tally(tally, jobs, slices)
         if batch.status in AT_REST:
             assert batch.open == 0 and batch.due_at is None and batch.reserved == 0
+
+
+def _purse(key: Any, batches: list[Any], spends: list[Any]) -> None:
+    """Of a key whose every attempt was made with it."""
+    assert key.reserved == sum(batch.reserved for batch in batches)
+    for length in (len("2026-11-21"), len("2026-11")):
+        assert sum(row.cost for row in spends if len(row.period) == length) == sum(batch.cost for batch in batches)
 
 
 def lines_at_rest(database: Database, number: int, custom_ids: list[str]) -> None:

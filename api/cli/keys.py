@@ -13,8 +13,11 @@ from api.cli import columns, faults, server_link
 
 if TYPE_CHECKING:
     from worker.database import Database
+    from worker.store.purses import Purse
     from worker.tables import ApiKey
 
+PICO = 10**12
+MOST_USD = 1e6
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -30,6 +33,14 @@ def rules(command: Command) -> Command:
     """The options that say what a key may do."""
     for option in (
         click.option("--models", metavar="PATTERNS", help="Only these: 'openai/*,local/*', or 'all'."),
+        click.option("--budget-day", metavar="USD", help="A UTC day's calls may cost so much; or none."),
+        click.option("--budget-month", metavar="USD", help="A UTC month's calls may cost so much; or none."),
+        click.option("--budget-batch", metavar="USD", help="No batch may have a higher max_cost; or none."),
+        click.option(
+            "--over-budget",
+            type=click.Choice(["pause", "refuse"]),
+            help="What comes then waits for the next period (the default), or is refused; what runs waits.",
+        ),
         click.option("--expires", metavar="TIME", help="Works for so long from now: 12h, 90d, or none."),
     ):
         command = option(command)
@@ -54,17 +65,19 @@ def create(name: str, owner: str | None, **said: str | None) -> None:
 @keys.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 def list_keys(as_json: bool) -> None:
-    """Show all keys, revoked ones included; never a secret."""
-    from worker.store import api_keys
+    """Show all keys with what they have spent, revoked ones included; never a secret."""
+    from worker.store import api_keys, purses
 
     with _database() as database:
         now = database.now()
         with database.read() as session:
-            found = [_shown(key, now) for key in api_keys.all_keys(session)]
+            rows = api_keys.all_keys(session)
+            spent = purses.load(session.connection(), [key.id for key in rows], now, lock=False)
+            found = [_shown(key, spent[key.id], now) for key in rows]
     if as_json:
         click.echo(json.dumps(found))
     else:
-        head = ("id", "name", "owner", "secret", "state", "models", "last used")
+        head = ("id", "name", "owner", "secret", "state", "models", "today", "this month", "last used")
         click.echo(columns.table(head, [_row(key) for key in found]))
 
 
@@ -84,11 +97,12 @@ def revoke(key: str) -> None:
 @rules
 def change(key: str, **said: str | None) -> None:
     """Change what a key may do, at once. What is not named stays."""
-    from worker.store import api_keys
+    from worker.store import api_keys, purses
 
     with _database() as database, _explained():
         wanted = _rules(database, said)
         row = database.write(lambda session: api_keys.change(session, key, **wanted))
+        database.write(lambda session: purses.wake(session, row.id))
     click.echo(f"{row.id} ({row.name}) is changed.")
 
 
@@ -131,9 +145,24 @@ def _rules(database: "Database", said: dict[str, str | None]) -> Any:
     if said["models"] is not None:
         patterns = [pattern.strip() for pattern in said["models"].split(",") if pattern.strip()]
         wanted["models"] = None if patterns == ["all"] else patterns
+    if said["over_budget"] is not None:
+        wanted["over_budget"] = said["over_budget"]
+    for name in ("budget_day", "budget_month", "budget_batch"):
+        if (sum := said[name]) is not None:
+            wanted[name] = None if sum == "none" else _picousd(name, sum)
     if said["expires"] is not None:
         wanted["expires_at"] = _moment(database, said["expires"])
     return wanted
+
+
+def _picousd(name: str, sum: str) -> int:
+    try:
+        usd = float(sum)
+    except ValueError:
+        usd = -1.0
+    if not 0 <= usd <= MOST_USD:
+        raise faults.UsageFault(f"--{name.replace('_', '-')} {sum}: write a sum in USD such as 5 or 0.25, or none.")
+    return round(usd * PICO)
 
 
 def _moment(database: "Database", time: str) -> float | None:
@@ -146,16 +175,37 @@ def _moment(database: "Database", time: str) -> float | None:
     return None if seconds is None else database.now() + seconds
 
 
-def _shown(key: "ApiKey", now: float) -> dict[str, Any]:
+def _shown(key: "ApiKey", purse: "Purse", now: float) -> dict[str, Any]:
     expired = key.expires_at is not None and key.expires_at <= now
     state = "revoked" if key.revoked_at is not None else "expired" if expired else "works"
     names = ("id", "name", "owner", "models", "created_at", "expires_at", "last_used_at", "revoked_at")
-    return {**{name: getattr(key, name) for name in names}, "secret": f"gm-...{key.hint}", "state": state}
+    money = {
+        f"budget_{name}_usd": None if limit is None else limit / PICO
+        for name, limit in (("day", key.budget_day), ("month", key.budget_month), ("batch", key.budget_batch))
+    }
+    day, month = purse.budgets
+    return {
+        **{name: getattr(key, name) for name in names},
+        **money,
+        "over_budget": key.over_budget,
+        "spent_day_usd": day.spent / PICO,
+        "spent_month_usd": month.spent / PICO,
+        "reserved_usd": purse.reserved / PICO,
+        "secret": f"gm-...{key.hint}",
+        "state": state,
+    }
 
 
 def _row(key: dict[str, Any]) -> tuple[str, ...]:
     models = "all" if key["models"] is None else ",".join(key["models"])
-    return (key["id"], key["name"], key["owner"], key["secret"], key["state"], models, _local(key["last_used_at"]))
+    today, month = _spent(key, "day"), _spent(key, "month")
+    names = ("id", "name", "owner", "secret", "state")
+    return (*(key[name] for name in names), models, today, month, _local(key["last_used_at"]))
+
+
+def _spent(key: dict[str, Any], period: str) -> str:
+    budget, spent = key[f"budget_{period}_usd"], columns.money(key[f"spent_{period}_usd"])
+    return spent if budget is None else f"{spent} of {columns.money(budget)}"
 
 
 def _local(moment: float | None) -> str:

@@ -15,7 +15,7 @@ from worker.intake import duplicates, estimate, reader
 from worker.intake.line import LineProblem, parse
 from worker.routes import RouteError
 from worker.states import BatchStatus, Kind
-from worker.store import api_keys
+from worker.store import api_keys, purses
 from worker.store import intake as store
 from worker.store.intake import BadLine, Chunk, NewJob, Overtaken
 
@@ -126,7 +126,7 @@ class Intake:
 
     def _end(self, number: int) -> None:
         batch = self._batch(number)
-        for problem in _whole_file_problems(batch, self.openai_limits):
+        for problem in (*_whole_file_problems(batch, self.openai_limits), *self._budget_problems(batch)):
             self._note(batch, problem)
         failed = self.database.write(lambda session: store.conclude(session, number))
         if failed:
@@ -134,6 +134,12 @@ class Intake:
                 continue
         else:
             self.database.write(store.analyze)
+
+    def _budget_problems(self, batch: tables.Batch) -> Iterator[BadLine]:
+        with self.database.read() as session:
+            message = purses.shortage(session, batch)
+        if message is not None:
+            yield _file_problem("budget_exceeded", message)
 
     def _note(self, batch: tables.Batch, problem: BadLine) -> None:
         self.database.write(lambda session: store.note_file_problem(session, batch, problem))

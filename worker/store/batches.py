@@ -3,6 +3,7 @@
 BatchError
  ├ InputFileMissing
  ├ WrongPurpose
+ ├ BudgetSpent
  ├ AtRest
  └ Expired
 """
@@ -16,8 +17,8 @@ from sqlmodel import Session, col, select
 
 from worker import clock, ids, states
 from worker.states import BatchStatus, Kind, Stop
-from worker.store import files, webhooks
-from worker.tables import Batch, Tally
+from worker.store import files, purses, webhooks
+from worker.tables import ApiKey, Batch, Tally
 
 RESENT_WITHIN = 600.0
 """Seconds in which a create that an SDK sends again is taken for the one whose answer was lost."""
@@ -33,6 +34,16 @@ class InputFileMissing(BatchError):
 
 class WrongPurpose(BatchError):
     """The input file was not uploaded with the purpose 'batch'."""
+
+
+class BudgetSpent(BatchError):
+    """The API key refuses new batches until its next period."""
+
+    def __init__(self, name: str, ends_at: float) -> None:
+        super().__init__(
+            f"The budget of the API key '{name}' is spent until {purses.utc(ends_at)}: wait, or ask this server's "
+            "operator for a higher one."
+        )
 
 
 class AtRest(BatchError):
@@ -92,6 +103,8 @@ def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Ba
         raise InputFileMissing
     if file.purpose != "batch":
         raise WrongPurpose
+    if new.api_key is not None:
+        refuse_if_spent(session, new.api_key)
     now = _now(session)
     webhook = webhooks.for_batches(session, new.owner, new.webhook_url) if new.webhook_url else None
     batch = Batch(
@@ -109,7 +122,7 @@ def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Ba
         priority=new.priority,
         invalid_lines=new.invalid_lines,
         line_limit=new.line_limit,
-        max_cost=new.max_cost,
+        max_cost=within_budget(session, new.api_key, new.max_cost),
         allow_unknown_cost=new.allow_unknown_cost,
         output_expires_after=new.output_expires_after,
         webhook_endpoint=webhook.id if webhook else None,
@@ -200,6 +213,7 @@ def resume(session: Session, owner: str, id: str, **limits: Unpack[Limits]) -> B
     _refuse_at_rest(batch)
     for name, value in limits.items():
         setattr(batch, name, value)
+    batch.max_cost = within_budget(session, batch.api_key, batch.max_cost)
     batch.paused_at = None
     batch.capped_at = None
     _ring(batch, _now(session))
@@ -239,6 +253,21 @@ def prioritize(session: Session, owner: str, id: str, priority: int) -> Batch | 
         batch.priority = priority
         session.flush()
     return batch
+
+
+def refuse_if_spent(session: Session, key: str) -> None:
+    """Raises BudgetSpent."""
+    purse = purses.of(session, key)
+    if purse.refuses and purses.is_spent(session, purse):
+        raise BudgetSpent(purse.name, purse.ends_at(max(1, purse.left() or 0) + 1))
+
+
+def within_budget(session: Session, key: str | None, max_cost: int | None) -> int | None:
+    """No more than the key allows for a batch."""
+    if key is None:
+        return max_cost
+    limit = session.exec(select(ApiKey.budget_batch).where(ApiKey.id == key)).first()
+    return min((one for one in (max_cost, limit) if one is not None), default=None)
 
 
 def _accepted_before(session: Session, owner: str, fingerprint: str) -> Batch | None:

@@ -182,4 +182,5 @@ def _unsuspected() -> tuple[ColumnElement[bool], ...]:
 
 
 def _startable() -> tuple[ColumnElement[bool], ...]:
-    return (BATCH.c.stop.is_(None), BATCH.c.paused_at.is_(None), BATCH.c.capped_at.is_(None))
+    in_budget = or_(BATCH.c.over_budget_until.is_(None), BATCH.c.over_budget_until <= clock.now())
+    return (BATCH.c.stop.is_(None), BATCH.c.paused_at.is_(None), BATCH.c.capped_at.is_(None), in_budget)

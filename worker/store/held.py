@@ -69,9 +69,14 @@ class Facts:
 
 
 def create(session: Session, news: Sequence[NewHeld]) -> list[Held]:
-    """Everything that their execution needs, as if a message for each were in the broker already."""
+    """Everything that their execution needs, as if a message for each were in the broker already.
+
+    Raises batches.BudgetSpent.
+    """
+    for key in {new.api_key for new in news if new.api_key is not None}:
+        batches.refuse_if_spent(session, key)
     now = float(session.connection().execute(select(clock.now())).scalar_one())
-    rows = [_batch(new, now) for new in news]
+    rows = [_batch(new, batches.within_budget(session, new.api_key, new.max_cost), now) for new in news]
     session.add_all(rows)
     session.flush()
     numbers = [row.number or 0 for row in rows]
@@ -197,7 +202,7 @@ def _is(owner: str, id: str) -> tuple[sqlalchemy.ColumnElement[bool], ...]:
     return BATCH.c.id == id, BATCH.c.owner == owner, BATCH.c.deleted_at.is_(None)
 
 
-def _batch(new: NewHeld, now: float) -> Batch:
+def _batch(new: NewHeld, max_cost: int | None, now: float) -> Batch:
     return Batch(
         id=ids.new_job(),
         owner=new.owner,
@@ -211,7 +216,7 @@ def _batch(new: NewHeld, now: float) -> Batch:
         metadata_=new.metadata,
         fingerprint=new.fingerprint,
         priority=new.priority,
-        max_cost=new.max_cost,
+        max_cost=max_cost,
         allow_unknown_cost=new.allow_unknown_cost,
         created_at=now,
         in_progress_at=now,

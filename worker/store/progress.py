@@ -8,9 +8,9 @@ from sqlmodel import Session, col, select
 
 from worker import clock, states
 from worker.states import SliceState
-from worker.store import scopes
+from worker.store import purses, scopes
 from worker.store.recording import UNKNOWN_COST
-from worker.tables import Batch, LineError, Slice, Tally, WebhookEndpoint
+from worker.tables import API_KEY, BATCH, Batch, LineError, Slice, Tally, WebhookEndpoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,11 +47,12 @@ def of(
     _count_in_flight(session, found)
     _add_webhooks(session, batches, found)
     resting = scopes.paused(session)
+    keys = _over_budget(session, found)
     for batch in batches:
         assert batch.number is not None
         if batch.status not in states.AT_REST:
             progress = found[batch.number]
-            progress.blocks = list(_blocks(batch, progress.tallies, resting, scopes_of))
+            progress.blocks = [*keys.get(batch.number, ()), *_blocks(batch, progress.tallies, resting, scopes_of)]
     return found
 
 
@@ -90,6 +91,25 @@ def _add_webhooks(session: Session, batches: Sequence[Batch], found: dict[int, P
     urls = {id: url for id, url in session.exec(query)}
     for batch in batches:
         found[batch.number or 0].webhook_url = urls.get(batch.webhook_endpoint or "")
+
+
+def _over_budget(session: Session, numbers: Collection[int]) -> dict[int, list[Block]]:
+    statement = (
+        sqlalchemy.select(BATCH.c.number, BATCH.c.over_budget_at, BATCH.c.over_budget_until, API_KEY.c.name)
+        .join(API_KEY, API_KEY.c.id == BATCH.c.api_key)
+        .where(BATCH.c.number.in_(numbers), BATCH.c.over_budget_until > clock.now())
+    )
+    return {
+        row.number: [
+            Block(
+                scope=row.name,
+                reason="budget",
+                since=row.over_budget_at,
+                detail=f"until {purses.utc(row.over_budget_until)}",
+            )
+        ]
+        for row in session.connection().execute(statement)
+    }
 
 
 def _blocks(

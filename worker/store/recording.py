@@ -1,7 +1,7 @@
 """Record: the one transaction that stores what calls brought, and that says which further calls may begin.
 
-Lock order: batch, slice, job. Everything is read under the batch's lock, decided in Python, and written back; counters
-change only by the rows that really changed. Running it again after a lost commit changes nothing.
+Lock order: batch, API key, slice, job. Everything is read under the batch's lock, decided in Python, and written back;
+counters change only by the rows that really changed. Running it again after a lost commit changes nothing.
 """
 
 import logging
@@ -14,8 +14,10 @@ from sqlmodel import Session
 from worker import tables
 from worker.database import executemany
 from worker.states import AT_REST, BatchStatus, JobState, Kind, Outcome, SliceState
+from worker.store import purses
 from worker.store import recording_rows as rows
 from worker.store.calls import BatchView, Ended, Granted, Recorded, Start
+from worker.store.purses import Purse
 
 log = logging.getLogger("gristmill.recording")
 
@@ -23,6 +25,8 @@ ALIKE_LIMIT = 20
 """So many first finished lines of one model that all fail with one code pause that model."""
 NEVER_ALIKE = frozenset({"content_filter", "context_length_exceeded", "payload_too_large", "request_too_large"})
 """Codes that an evaluation may mean to provoke."""
+OTHERS_SECONDS = 5.0
+"""So long a batch rests whose next call fits the key's budget only if other batches' calls cost less than thought."""
 UNKNOWN_COST = "unknown_cost"
 """Why a model pauses whose price is unknown, in a batch with a cap that does not allow that."""
 
@@ -43,7 +47,10 @@ def record(
     book.write()
     answer.done = {slice.id for slice in book.slices.values() if slice.open == 0}
     answer.batches = {
-        number: BatchView(stop=batch.stop is not None, held=batch.paused_at is not None or batch.capped_at is not None)
+        number: BatchView(
+            stop=batch.stop is not None,
+            held=batch.paused_at is not None or batch.capped_at is not None or book.is_over_budget(batch),
+        )
         for number, batch in book.batches.items()
     }
     return answer
@@ -60,6 +67,8 @@ class _Book:
             row.number: row for row in rows.load(connection, rows.BatchRow, "number", {i.batch for i in items})
         }
         self.now = float(connection.execute(rows.NOW).scalar_one())
+        keys = {row.api_key for row in self.batches.values() if row.api_key is not None}
+        self.purses = purses.load(connection, keys, self.now, lock=True)
         jobs = rows.load(connection, rows.JobRow, "id", {end.job for end in ends}, lock=False)
         self.jobs = {row.id: row for row in jobs}
         slices = {item.slice for item in items} | {row.slice for row in jobs}
@@ -112,9 +121,12 @@ class _Book:
             or (slice.lease_until or 0) <= self.now
             or batch.status != BatchStatus.IN_PROGRESS
             or any(mark is not None for mark in (batch.stop, batch.paused_at, batch.capped_at, tally.paused_at))
+            or self.is_over_budget(batch)
         ):
             return Granted(0, closed=True)
-        if batch.max_cost is not None and not batch.allow_unknown_cost and tally.input_price is None:
+        purse = self._purse(batch)
+        is_limited = batch.max_cost is not None or (purse is not None and purse.is_limited)
+        if is_limited and not batch.allow_unknown_cost and tally.input_price is None:
             tally.paused_at, tally.alike_code = self.now, UNKNOWN_COST
             self.touched_tallies.add((tally.batch, tally.route))
             return Granted(0, closed=True)
@@ -126,11 +138,15 @@ class _Book:
                 if batch.max_cost is not None and batch.cost + batch.reserved + cost > batch.max_cost:
                     batch.capped_at = self.now if batch.reserved == 0 else None
                     break
-                batch.reserved += cost
-                slice.reserved += cost
+                if purse is not None and not purse.fits(cost):
+                    self._wait_for_budget(batch, purse, cost)
+                    break
+                self._reserve(batch, slice, cost)
                 slice.started.add(line)
             granted += 1
-        return Granted(granted, closed=batch.capped_at is not None)
+        if granted:
+            batch.over_budget_at = batch.over_budget_until = None
+        return Granted(granted, closed=batch.capped_at is not None or self.is_over_budget(batch))
 
     def write(self) -> None:
         executemany(self.connection, rows.INSERT_ATTEMPT, self.attempt_rows)
@@ -151,7 +167,7 @@ class _Book:
         )
         for slice in self.slices.values():
             if slice.open == 0:
-                self.batches[slice.batch].reserved -= slice.reserved
+                self._reserve(self.batches[slice.batch], slice, -slice.reserved)
             assert isinstance(slice.started, set)
             slice.started = ",".join(map(str, sorted(slice.started)))
         executemany(self.connection, rows.UPDATE_SLICE, [rows.slice_values(row) for row in self.slices.values()])
@@ -163,15 +179,39 @@ class _Book:
         executemany(
             self.connection, rows.UPDATE_TALLY, [rows.tally_values(self.tallies[key]) for key in self.touched_tallies]
         )
+        purses.store(self.connection, self.purses.values())
+
+    def is_over_budget(self, batch: rows.BatchRow) -> bool:
+        return batch.over_budget_until is not None and batch.over_budget_until > self.now
 
     def _holds(self, slice: int, epoch: int) -> bool:
         row = self.slices[slice]
         return row.state == SliceState.LEASED and row.epoch == epoch and row.lease_owner == self.holder
 
+    def _purse(self, batch: rows.BatchRow) -> Purse | None:
+        return None if batch.api_key is None else self.purses.get(batch.api_key)
+
+    def _reserve(self, batch: rows.BatchRow, slice: rows.SliceRow, cost: int) -> None:
+        batch.reserved += cost
+        slice.reserved += cost
+        if purse := self._purse(batch):
+            purse.reserved += cost
+
+    def _wait_for_budget(self, batch: rows.BatchRow, purse: Purse, cost: int) -> None:
+        """Until the period ends; while other calls of the key are in flight, which may leave room, only for a moment.
+
+        If those are the batch's own, its lines wait where they are.
+        """
+        if batch.reserved == 0:
+            batch.over_budget_at = batch.over_budget_at or self.now
+            batch.over_budget_until = self.now + OTHERS_SECONDS if purse.reserved else purse.ends_at(cost)
+
     def _attempt(self, batch: rows.BatchRow, tally: rows.TallyRow, end: Ended) -> None:
         self.attempt_rows.append(rows.attempt_values(end))
         self.touched_tallies.add((tally.batch, tally.route))
         batch.attempts += 1
+        if purse := self._purse(batch):
+            purse.spend(end.cost or 0)
         for sums in (batch, tally):
             sums.retries += end.outcome is Outcome.RETRY
             sums.rate_limited += end.outcome is Outcome.RATE_LIMITED
@@ -190,8 +230,7 @@ class _Book:
         assert isinstance(slice.started, set)
         if line in slice.started:
             slice.started.discard(line)
-            slice.reserved -= end.reserved
-            batch.reserved -= end.reserved
+            self._reserve(batch, slice, -end.reserved)
 
     def _decides(self, batch: rows.BatchRow, job: rows.JobRow, end: Ended, fenced: bool) -> bool:
         if batch.status in AT_REST or end.kind is None:

@@ -20,7 +20,10 @@ class BatchRow:
     paused_at: float | None
     deleted_at: float | None
     kind: str
+    api_key: str | None
     capped_at: float | None
+    over_budget_at: float | None
+    over_budget_until: float | None
     max_cost: int | None
     allow_unknown_cost: bool
     completed: int
@@ -150,8 +153,8 @@ def tally_values(row: TallyRow) -> tuple[Any, ...]:
 
 
 NOW = select(clock.now())
-_BATCH_FIRST = 7
-"""The fields before it (number, status, generation, stop, paused_at, deleted_at, kind) are only read here."""
+_BATCH_FIRST = 8
+"""The fields before it (number, status, generation, stop, paused_at, deleted_at, kind, api_key) are only read."""
 _TALLY_FIRST = 3
 """Likewise (batch, route, input_price)."""
 

@@ -9,6 +9,7 @@ from sqlmodel import Session
 
 from worker import clock, tables
 from worker.states import JobState, Kind, SliceState
+from worker.store import purses
 from worker.tables import BATCH, JOB, SLICE, TALLY
 
 
@@ -219,9 +220,10 @@ def put_back(session: Session, slice: int, *, wait: float | None = None) -> None
     connection = session.connection()
     row = connection.execute(select(SLICE.c.batch, SLICE.c.reserved).where(SLICE.c.id == slice)).one()
     if row.reserved:
-        connection.execute(
-            update(BATCH).where(BATCH.c.number == row.batch).values(reserved=BATCH.c.reserved - row.reserved)
-        )
+        statement = update(BATCH).where(BATCH.c.number == row.batch).values(reserved=BATCH.c.reserved - row.reserved)
+        key = connection.execute(statement.returning(BATCH.c.api_key)).scalar_one()
+        if key is not None:
+            purses.give_back(connection, key, row.reserved)
     first = connection.execute(
         select(JOB.c.id).where(JOB.c.slice == slice, JOB.c.state == JobState.PENDING).order_by(JOB.c.id).limit(1)
     ).scalar_one_or_none()

@@ -80,3 +80,14 @@ def test_commands_show_the_key_of_the_environment_to_a_server_that_is_named(
     named = ("--server", url) if option else ()
     assert gristmill("submit", write_requests(tmp_path / "in.jsonl", ["a"]), *named).status == 0
     assert mill.state["authorization"] == "Bearer gm-mine"
+
+
+def test_budgets_are_said_in_usd_and_shown_with_what_is_spent(gristmill: Gristmill) -> None:
+    gristmill("keys", "create", "ann", "--budget-day", "5", "--budget-month", "0.25", "--over-budget", "refuse")
+    gristmill("keys", "change", "ann", "--budget-day", "none", "--budget-batch", "1")
+    [ann] = json.loads(gristmill("keys", "list", "--json").out)
+    assert (ann["budget_day_usd"], ann["budget_month_usd"], ann["budget_batch_usd"]) == (None, 0.25, 1.0)
+    assert (ann["over_budget"], ann["spent_month_usd"]) == ("refuse", 0)
+    assert "$0.00 of $0.25" in gristmill("keys", "list").out
+    for sum in ("-1", "much", "nan", "1e9"):
+        assert "USD" in gristmill("keys", "change", "ann", f"--budget-day={sum}").err

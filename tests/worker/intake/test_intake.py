@@ -382,6 +382,15 @@ def test_requests_of_a_message_batch_are_refused_one_by_one_in_its_format(mill: 
     ]
 
 
+def test_a_batch_that_its_key_cannot_pay_fails_if_the_key_refuses(mill: Mill, database: Database) -> None:
+    rules: api_keys.Rules = {"budget_day": 1, "over_budget": "refuse"}
+    key, _ = database.write(lambda session: api_keys.create(session, "ann", "ann", **rules))
+    number = mill.take_in(lines(3), api_key=key.id)
+    assert (mill.status(number), mill.faults(number)) == ("failed", [(0, "budget_exceeded")])
+    database.write(lambda session: api_keys.change(session, key.id, over_budget="pause"))
+    assert mill.status(mill.take_in(lines(3), api_key=key.id)) == "in_progress"
+
+
 def test_a_model_that_the_key_may_not_use_is_a_fault_of_its_line(mill: Mill, database: Database) -> None:
     key, _ = database.write(lambda session: api_keys.create(session, "ann", "ann", models=["mill/*"]))
     number = mill.take_in(line("a") + b"\n" + line("b", model="slow/steady"), api_key=key.id)

@@ -25,7 +25,7 @@ from tests.grist import Worker
 from worker import clock
 from worker.database import Database
 from worker.states import AT_REST, BATCH_MOVES, JOB_MOVES, BatchStatus, JobState, Outcome, SliceState
-from worker.store import batches, dispatching, endings, generations, reaping, slices
+from worker.store import api_keys, batches, dispatching, endings, generations, purses, reaping, slices
 from worker.store.calls import Ended, Start
 from worker.store.slices import Claim, ClaimedJob
 from worker.tables import BATCH, JOB, RESULT, SLICE
@@ -64,9 +64,13 @@ class History(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.workers = [Worker(self.database), Worker(self.database, "elsewhere/1/9/9")]
+        self.budget = 8 * PRICE
+        self.key = self.database.write(
+            lambda session: api_keys.create(session, "ann", "local", budget_month=self.budget)
+        )[0].id
         self.numbers = [
-            grist.add(self.database, *SIZES[0], routes=ROUTES, bad=1, expires_at=None),
-            grist.add(self.database, *SIZES[1], max_cost=6 * PRICE),
+            grist.add(self.database, *SIZES[0], routes=ROUTES, bad=1, expires_at=None, api_key=self.key),
+            grist.add(self.database, *SIZES[1], max_cost=6 * PRICE, api_key=self.key),
         ]
         self.statuses = {number: BatchStatus.IN_PROGRESS for number in self.numbers}
         self.jobs: dict[int, JobState] = {}
@@ -189,6 +193,12 @@ class History(RuleBasedStateMachine):
         cap = None if row.max_cost is None else row.max_cost + more
         self._as_owner(lambda *names: batches.resume(*names, max_cost=cap), batch)
 
+    @rule(more=st.sampled_from([0, 2 * PRICE]))
+    def raise_budget(self, more: int) -> None:
+        self.budget += more
+        self.database.write(lambda session: api_keys.change(session, self.key, budget_month=self.budget))
+        self.database.write(lambda session: purses.wake(session, self.key))
+
     def _as_owner(self, act: Any, batch: int) -> None:
         row = grist.batch(self.database, self.numbers[batch])
         if row.status not in AT_REST:
@@ -218,6 +228,12 @@ class History(RuleBasedStateMachine):
             assert self.repeats[row.number] <= row.repeats_at_most
             if row.max_cost is not None:
                 assert row.cost + row.reserved <= row.max_cost + row.repeats_at_most * PRICE
+
+    @invariant()
+    def the_budget_is_kept(self) -> None:
+        every = grist.all_of(self.database, BATCH)
+        spent, repeats = sum(row.cost + row.reserved for row in every), sum(row.repeats_at_most for row in every)
+        assert spent <= self.budget + repeats * PRICE
 
     @invariant()
     def jobs_move_as_they_may_and_successes_stay(self) -> None:
