@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 INSTALL_SECONDS = 600
-RUN_SECONDS = 180
+RUN_SECONDS = 400
 
 
 def python(folder: Path, *requirements: str) -> Path:

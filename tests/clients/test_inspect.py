@@ -32,6 +32,7 @@ def inspect(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_in_batch_mode(mill: Mill, simulator: Process, inspect: Path, tmp_path: Path, base_url: str) -> None:
     """It does not know its batches again: the mill ends what was submitted, and unfinished samples are asked again."""
+    simulator.reset()
     (tmp_path / "batch.json").write_text(json.dumps(BATCH))
     killed_and_retried(inspect, tmp_path, base_url, "--batch", "batch.json")
     batches = mill.client.get("/v1/batches").json()["data"]
@@ -41,6 +42,16 @@ def test_in_batch_mode(mill: Mill, simulator: Process, inspect: Path, tmp_path: 
     assert done == [{"total": QUICK, "completed": QUICK, "failed": 0}] * 3
     calls = calls_by_sample(simulator)
     assert [calls[f"inspect-{n}"] for n in range(SAMPLES)] == [1] * QUICK + [2] * SLOW
+
+
+def test_in_normal_mode(mill: Mill, simulator: Process, inspect: Path, tmp_path: Path, base_url: str) -> None:
+    """Every sample is a held call: those that the kill left without a reader are finished, and asked again."""
+    simulator.reset()
+    killed_and_retried(inspect, tmp_path, base_url, "--max-connections", str(SAMPLES))
+    calls = calls_by_sample(simulator)
+    assert [calls[f"inspect-{n}"] for n in range(SAMPLES)] == [1] * QUICK + [2] * SLOW
+    jobs = mill.client.get("/v1/jobs", params={"limit": 100}).json()["data"]
+    assert [job["status"] for job in jobs] == ["completed"] * (SAMPLES + SLOW)
 
 
 def killed_and_retried(inspect: Path, folder: Path, base_url: str, *options: str) -> None:
@@ -55,7 +66,7 @@ def killed_and_retried(inspect: Path, folder: Path, base_url: str, *options: str
             command, cwd=folder, env=environments.plain() | surroundings, stdout=log, stderr=log, start_new_session=True
         ) as killed,
     ):
-        until(lambda: killed.poll() is not None or samples_in(folder / "logs") >= QUICK, 120)
+        until(lambda: killed.poll() is not None or samples_in(folder / "logs") >= QUICK, 300)
         assert killed.poll() is None, (folder / "eval.log").read_text()
         killed.send_signal(signal.SIGKILL)
     [torn] = (folder / "logs").glob("*.eval")
