@@ -9,6 +9,7 @@ from api import errors
 from api.guard import Guard
 from api.holder import Holder
 from api.keyring import Keyring
+from api.message_errors import MessageErrors
 from api.request_ids import RequestIds
 from api.routes import (
     batch_events,
@@ -19,6 +20,7 @@ from api.routes import (
     health,
     held,
     jobs,
+    message_batches,
     models,
     usage,
     webhooks,
@@ -27,7 +29,7 @@ from api.services import Services
 
 DESCRIPTION = """The OpenAI Batch API, self-hosted, for every provider: the OpenAI SDK with this address + /v1.
 
-Every error has OpenAI's shape, and every answer an `x-request-id`."""
+Every error has OpenAI's shape (under /v1/messages Anthropic's), and every answer an `x-request-id`."""
 
 
 def create_app(services: Services, *, version: str = "0") -> FastAPI:
@@ -35,10 +37,15 @@ def create_app(services: Services, *, version: str = "0") -> FastAPI:
     app.state.services = services
     app.state.holder = Holder(services)
     errors.install(app)
-    for room in (files, batches, batch_events, batch_jobs, batch_moves, held, jobs, models, health, usage, webhooks):
+    rooms = (
+        *(files, batches, batch_events, batch_jobs, batch_moves, message_batches, held, jobs),
+        *(models, health, usage, webhooks),
+    )
+    for room in rooms:
         app.include_router(room.router)
     app.add_middleware(Guard, keyring=Keyring(services.database, services.local_token))
     app.add_middleware(RequestIds)
+    app.add_middleware(MessageErrors)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -27,6 +27,8 @@ LONG_BODY = 64 << 20
 LONG_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/jobs"})
 """Their bodies are counted as they pass, and held once, by the route that reads them."""
 UPLOAD_PATHS = frozenset({"/v1/files"})
+STREAMED_PATHS = frozenset({"/v1/messages/batches"})
+"""JSON that its route reads piece by piece, within a limit of its own."""
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """Everybody may see them where keys are needed."""
 
@@ -57,7 +59,7 @@ class Guard:
             if scope["path"] in LONG_PATHS:
                 _check_length(headers, LONG_BODY)
                 receive = _counted(receive)
-            elif scope["path"] not in UPLOAD_PATHS:
+            elif scope["path"] not in UPLOAD_PATHS | STREAMED_PATHS:
                 _check_length(headers, JSON_BODY)
                 receive = _replayed(await _read_body(receive), receive)
             await self.app(scope, receive, send)

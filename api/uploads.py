@@ -41,7 +41,7 @@ async def receive(request: Request, blobs: Blobs, *, openai_limits: bool, stall_
         _check_length(request)
     name = ids.new_file()
     with await to_thread.run_sync(blobs.create, name) as upload:
-        async for chunk in _chunks(request, stall_seconds):
+        async for chunk in chunks(request, stall_seconds):
             form.feed(chunk)
             if openai_limits:
                 _check_size(form, upload.size + form.pending_bytes)
@@ -61,7 +61,7 @@ async def receive(request: Request, blobs: Blobs, *, openai_limits: bool, stall_
     )
 
 
-async def _chunks(request: Request, stall_seconds: float) -> AsyncIterator[bytes]:
+async def chunks(request: Request, stall_seconds: float) -> AsyncIterator[bytes]:
     """A slow upload lives as long as it moves. Raises RequestTimeout or ClientDisconnect."""
     stream = request.stream()
     while True:

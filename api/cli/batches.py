@@ -72,7 +72,8 @@ def submit(
 def list_batches(limit: int, server: str | None) -> None:
     """Show the newest batches."""
     with server_link.connect(server) as client:
-        batches = client.page(limit=limit)
+        both = client.page(limit=limit) + client.page(limit=limit, kind="messages")
+    batches = sorted(both, key=lambda batch: batch.created_at, reverse=True)[:limit]
     head = ("batch", "created", "status", "done", "failed", "cost", "file")
     click.echo(columns.table(head, [_row(batch) for batch in batches]))
 

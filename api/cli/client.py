@@ -82,9 +82,11 @@ class Client:
     def batch(self, id: str) -> schemas.Batch:
         return self._batch("GET", f"/v1/batches/{id}")
 
-    def page(self, *, limit: int = 20, after: str | None = None, identity: str | None = None) -> list[schemas.Batch]:
-        """Newest first."""
-        wanted = {"limit": limit, "after": after, "identity": identity}
+    def page(
+        self, *, limit: int = 20, after: str | None = None, identity: str | None = None, kind: str | None = None
+    ) -> list[schemas.Batch]:
+        """Newest first. ``kind`` "messages" means Anthropic's batches."""
+        wanted = {"limit": limit, "after": after, "identity": identity, "kind": kind}
         params = {name: value for name, value in wanted.items() if value is not None}
         return schemas.BatchList.model_validate(self._send("GET", "/v1/batches", params=params)).data
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from sqlmodel import Session
@@ -13,6 +13,7 @@ from api.deps import CallerDep, ServicesDep
 from api.keyring import Caller
 from api.services import Services
 from worker import windows
+from worker.states import Kind
 from worker.store import batches, deletion, progress
 from worker.store.batches import NewBatch
 from worker.webhooks import event_types
@@ -63,14 +64,15 @@ def list_batches(
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     identity: schemas.Identity | None = None,
+    kind: Literal["batch", "messages"] = "batch",
 ) -> schemas.BatchList:
-    """Newest first. ``identity`` finds the batches of a ``gristmill run``."""
+    """Newest first. ``identity`` finds the batches of a ``gristmill run``; ``messages`` are Anthropic's batches."""
     with services.database.read() as session:
         cursor = batches.get(session, caller.owner, after) if after is not None else None
         if after is not None and cursor is None:
             raise errors.BadRequest("'after' is not the id of a batch.", param="after", code="invalid_cursor")
         number = cursor.number if cursor else None
-        rows = batches.page(session, caller.owner, limit=limit + 1, after=number, identity=identity)
+        rows = batches.page(session, caller.owner, limit=limit + 1, after=number, identity=identity, kind=Kind(kind))
         page = rows[:limit]
         found = progress.of(
             session, page, scopes_of=batch_answer.scopes_of(services), errors=batch_answer.ERRORS_LISTED

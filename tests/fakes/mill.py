@@ -259,6 +259,7 @@ class Handler(BaseHTTPRequestHandler):
                 wanted = query.get("identity", [None])[0]
                 found = [mill.shown(batch) for batch in reversed(batches.values())]
                 data = [batch for batch in found if wanted in (None, batch["gristmill"]["identity"])]
+                data = [] if query.get("kind") == ["messages"] else data
                 return 200, {"data": data, "first_id": None, "last_id": None, "has_more": False}
             case [_, "v1", "batches", id, *_] if id not in batches:
                 return 404, _error(f"No batch found with id '{id}'.")

@@ -179,12 +179,16 @@ def request_cancel(session: Session, owner: str, id: str) -> Batch | None:
 
 
 def cancel(session: Session, batch: Batch) -> Batch:
-    """``request_cancel`` of a batch that is locked."""
-    if batch.status == BatchStatus.CANCELLING:
-        return batch
+    """``request_cancel`` of a batch that is locked.
+
+    Each request of a message batch gets a result, also one that was not read yet: intake goes on to the end first.
+    """
     _refuse_at_rest(batch)
+    if batch.stop == Stop.CANCEL:
+        return batch
     now = _now(session)
-    _move(batch, BatchStatus.CANCELLING)
+    if batch.kind != Kind.MESSAGES or batch.status != BatchStatus.VALIDATING:
+        _move(batch, BatchStatus.CANCELLING)
     batch.stop = Stop.CANCEL
     batch.stop_at = batch.stop_at or now
     batch.cancelling_at = now

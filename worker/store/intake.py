@@ -126,7 +126,10 @@ def conclude(session: Session, number: int) -> bool:
         endings.note_event(session, batch, now)
         return True
     models = session.connection().execute(select(TALLY.c.route).where(TALLY.c.batch == number)).scalars().all()
-    batch.status, batch.in_progress_at = BatchStatus.IN_PROGRESS, now
+    if batch.stop is None:
+        batch.status, batch.in_progress_at = BatchStatus.IN_PROGRESS, now
+    else:
+        batch.status = BatchStatus.CANCELLING
     batch.model = models[0] if len(models) == 1 else None
     return False
 

@@ -396,3 +396,19 @@ def test_a_model_that_the_key_may_not_use_is_a_fault_of_its_line(mill: Mill, dat
     number = mill.take_in(line("a") + b"\n" + line("b", model="slow/steady"), api_key=key.id)
     assert (mill.status(number), mill.faults(number)) == ("failed", [(2, "model_not_allowed")])
     assert mill.status(mill.take_in(line("b", model="slow/steady"))) == "in_progress"
+
+
+def test_a_message_batch_that_is_cancelled_before_it_was_read_has_a_result_of_each_request(mill: Mill) -> None:
+    good = {"model": "mill/flour", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    lines = [{"custom_id": f"r-{n}", "method": "POST", "url": "/v1/messages", "body": good} for n in range(3)]
+    content = b"".join(json.dumps(one).encode() + b"\n" for one in lines)
+    number = mill.submit(content, kind="messages", invalid_lines="report")
+    id = grist.batch(mill.database, number).id
+    for _ in range(2):
+        mill.database.write(lambda session: batches.request_cancel(session, "local", id))
+    assert mill.status(number) == "validating"
+    mill.intake().take_in(number)
+    assert mill.status(number) == "cancelling"
+    assert grist.settle(mill.database, number) == "cancelled"
+    results = [json.loads(row.line) for row in grist.all_of(mill.database, RESULT, RESULT.c.batch == number)]
+    assert [one["result"]["type"] for one in results] == ["canceled"] * 3
