@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import insert, select, update
-from sqlmodel import Session, col
+from sqlalchemy import Table, insert, select, update
+from sqlmodel import Session, SQLModel, col
 from sqlmodel import select as select_model
 
 from worker import clock, ids, tables
@@ -20,6 +20,16 @@ from worker.tables import ATTEMPT, BATCH, JOB, REQUEST_BODY, SLICE, TALLY, Batch
 
 LINE = 1
 """The one line of a held job."""
+
+
+def _blank(model: type[SQLModel], table: Table) -> dict[str, Any]:
+    """A row of which nothing is said yet. An object of the ORM would cost as much as all the rest of a create."""
+    fields = {name: field for name, field in model.model_fields.items() if name in table.c and not field.is_required()}
+    return {name: field.get_default(call_default_factory=True, validated_data={}) for name, field in fields.items()}
+
+
+_BLANK_BATCH, _BLANK_TALLY = _blank(Batch, BATCH), _blank(tables.Tally, TALLY)
+del _BLANK_BATCH["number"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,14 +86,13 @@ def create(session: Session, news: Sequence[NewHeld]) -> list[Held]:
     for key in {new.api_key for new in news if new.api_key is not None}:
         batches.refuse_if_spent(session, key)
     now = float(session.connection().execute(select(clock.now())).scalar_one())
-    rows = [_batch(new, batches.within_budget(session, new.api_key, new.max_cost), now) for new in news]
-    session.add_all(rows)
-    session.flush()
-    numbers = [row.number or 0 for row in rows]
     connection = session.connection()
+    rows = [_batch(new, batches.within_budget(session, new.api_key, new.max_cost), now) for new in news]
+    numbered = insert(BATCH).returning(BATCH.c.number, sort_by_parameter_order=True)
+    numbers = connection.execute(numbered, rows).scalars().all()
     connection.execute(insert(TALLY), [_tally(number, new) for number, new in zip(numbers, news, strict=True)])
     returning = insert(SLICE).returning(SLICE.c.id, sort_by_parameter_order=True)
-    made = connection.execute(returning, [_slice(row, new, now) for row, new in zip(rows, news, strict=True)])
+    made = connection.execute(returning, [_slice(number, new, now) for number, new in zip(numbers, news, strict=True)])
     taken = made.scalars().all()
     executemany(
         connection,
@@ -96,7 +105,7 @@ def create(session: Session, news: Sequence[NewHeld]) -> list[Held]:
         [(number, new.owner, new.holder, new.body) for number, new in zip(numbers, news, strict=True)],
     )
     return [
-        Held(number=number, id=row.id, slice=slice) for number, row, slice in zip(numbers, rows, taken, strict=True)
+        Held(number=number, id=row["id"], slice=slice) for number, row, slice in zip(numbers, rows, taken, strict=True)
     ]
 
 
@@ -202,45 +211,53 @@ def _is(owner: str, id: str) -> tuple[sqlalchemy.ColumnElement[bool], ...]:
     return BATCH.c.id == id, BATCH.c.owner == owner, BATCH.c.deleted_at.is_(None)
 
 
-def _batch(new: NewHeld, max_cost: int | None, now: float) -> Batch:
-    return Batch(
-        id=ids.new_job(),
-        owner=new.owner,
-        api_key=new.api_key,
-        kind=Kind.HELD,
-        status=BatchStatus.IN_PROGRESS,
-        endpoint=new.url,
-        model=new.job.route,
-        input_file_id="",
-        completion_window=new.window,
-        metadata_=new.metadata,
-        fingerprint=new.fingerprint,
-        priority=new.priority,
-        max_cost=max_cost,
-        allow_unknown_cost=new.allow_unknown_cost,
-        created_at=now,
-        in_progress_at=now,
-        window_seconds=new.window_seconds,
-        expires_at=None if new.window_seconds is None else now + new.window_seconds,
-        due_at=now + min(due.RECHECK_SECONDS, new.window_seconds or due.RECHECK_SECONDS),
-        intake_line=LINE,
-        total=1,
-        open=1,
-    )
+def _batch(new: NewHeld, max_cost: int | None, now: float) -> dict[str, Any]:
+    return {
+        **_BLANK_BATCH,
+        "id": ids.new_job(),
+        "owner": new.owner,
+        "api_key": new.api_key,
+        "kind": Kind.HELD,
+        "status": BatchStatus.IN_PROGRESS,
+        "endpoint": new.url,
+        "model": new.job.route,
+        "input_file_id": "",
+        "completion_window": new.window,
+        "metadata": new.metadata,
+        "fingerprint": new.fingerprint,
+        "priority": new.priority,
+        "max_cost": max_cost,
+        "allow_unknown_cost": new.allow_unknown_cost,
+        "created_at": now,
+        "in_progress_at": now,
+        "window_seconds": new.window_seconds,
+        "expires_at": None if new.window_seconds is None else now + new.window_seconds,
+        "due_at": now + min(due.RECHECK_SECONDS, new.window_seconds or due.RECHECK_SECONDS),
+        "intake_line": LINE,
+        "total": 1,
+        "open": 1,
+    }
 
 
 def _tally(number: int, new: NewHeld) -> dict[str, Any]:
-    row = tables.Tally(batch=number, route=new.job.route, owner=new.owner, lines=1)
-    row.estimated_input_tokens, row.estimated_output_tokens = new.job.input_tokens, new.job.output_tokens
-    row.input_price, row.output_price = new.prices
-    return row.model_dump()
+    return {
+        **_BLANK_TALLY,
+        "batch": number,
+        "route": new.job.route,
+        "owner": new.owner,
+        "lines": 1,
+        "estimated_input_tokens": new.job.input_tokens,
+        "estimated_output_tokens": new.job.output_tokens,
+        "input_price": new.prices[0],
+        "output_price": new.prices[1],
+    }
 
 
-def _slice(row: Batch, new: NewHeld, now: float) -> dict[str, Any]:
+def _slice(number: int, new: NewHeld, now: float) -> dict[str, Any]:
     fresh = slices.fresh(
         owner=new.owner,
-        batch=row.number,
-        generation=row.generation,
+        batch=number,
+        generation=1,
         route=new.job.route,
         first_line=LINE,
         jobs=1,
