@@ -15,7 +15,7 @@ from tests.grist import Worker
 from worker import message_line
 from worker.database import Database
 from worker.states import BatchStatus, Outcome
-from worker.store import batches
+from worker.store import api_keys, batches
 from worker.tables import FILE, Batch
 
 PATH = "/v1/messages/batches"
@@ -48,6 +48,10 @@ def row(server: Server, id: str) -> Batch:
         found = batches.get(session, "local", id)
     assert found is not None
     return found
+
+
+def secret_of(server: Server, owner: str) -> str:
+    return server.database.write(lambda session: api_keys.create(session, owner, owner))[1]
 
 
 def ended(server: Server, id: str, status: BatchStatus = BatchStatus.COMPLETED) -> list[bytes]:
@@ -172,6 +176,24 @@ def test_other_owners_see_nothing(server: Server, sdk: anthropic.Anthropic) -> N
     assert sdk.messages.batches.list().data == []
     with pytest.raises(anthropic.BadRequestError):
         sdk.messages.batches.list(after_id=id)
+
+
+def test_keys_are_shown_as_anthropic_s_clients_show_them(server: Server) -> None:
+    ann, bob = (
+        anthropic.Anthropic(base_url=server.url, api_key=secret_of(server, owner), max_retries=0)
+        for owner in ("ann", "bob")
+    )
+    id = ann.messages.batches.create(requests=[asked()]).id
+    assert [one.id for one in ann.messages.batches.list()] == [id] and bob.messages.batches.list().data == []
+    with pytest.raises(anthropic.NotFoundError):
+        bob.messages.batches.retrieve(id)
+    with server.database.read() as session:
+        found = batches.get(session, "ann", id)
+    assert found is not None and found.api_key is not None
+    nobody = anthropic.Anthropic(base_url=server.url, api_key="wrong", max_retries=0)
+    with pytest.raises(anthropic.AuthenticationError) as caught:
+        nobody.messages.batches.retrieve(id)
+    assert caught.value.type == "authentication_error"
 
 
 def test_a_create_that_is_sent_twice_happens_once(server: Server) -> None:
