@@ -1,5 +1,6 @@
 """Two keys of two owners, both ways, on every route: another owner's thing is answered as one that does not exist."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +16,15 @@ from api import app
 from tests import grist, rows
 from tests.api.conftest import Serve, Server
 from worker import ids, output_files, tables
-from worker.states import BatchStatus
-from worker.store import api_keys, held, webhooks
+from worker.states import BatchStatus, Kind
+from worker.store import api_keys, batches, held, webhooks
 from worker.store.held import NewHeld
 
 NOBODYS = {
     "batch_id": ids.new_batch(),
     "file_id": ids.new_file(),
     "output_id": ids.new_file(),
+    "message_batch_id": ids.new_message_batch(),
     "job_id": ids.new_job(),
     "endpoint_id": ids.new_webhook_endpoint(),
     "delivery_id": ids.new_delivery(),
@@ -37,7 +39,14 @@ BODIES: dict[str, Any] = {
 }
 """What routes with a thing in their path need to be sent."""
 
-LISTS = {"GET /v1/batches", "GET /v1/files", "GET /v1/jobs", "GET /v1/webhook_endpoints"}
+LISTS = {
+    "GET /v1/batches": "after",
+    "GET /v1/files": "after",
+    "GET /v1/jobs": "after",
+    "GET /v1/messages/batches": "after_id",
+    "GET /v1/webhook_endpoints": "after",
+}
+"""With the parameter that names where a page begins."""
 SUMS = {"GET /v1/usage"}
 OWN = {"GET /v1/webhook_secret", "POST /v1/webhook_secret/rotate"}
 """Each owner has one."""
@@ -45,6 +54,7 @@ CREATES = {
     "POST /v1/batches",
     "POST /v1/files",
     "POST /v1/jobs",
+    "POST /v1/messages/batches",
     "POST /v1/chat/completions",
     "POST /v1/completions",
     "POST /v1/embeddings",
@@ -93,8 +103,14 @@ def of_things() -> list[str]:
 
 
 def parameter(route: str) -> str:
+    """What is named there; two kinds of batches have one word."""
     [name] = re.findall(r"\{(\w+)\}", route)
-    return str(name)
+    return f"message_{name}" if "/messages/" in route else str(name)
+
+
+def plain(answer: httpx.Response, id: str) -> str:
+    """Its bytes, but for the id that was asked for and that of the request."""
+    return re.sub("req_[0-9a-f]{32}", "REQUEST", answer.text).replace(id, "ID")
 
 
 @pytest.fixture
@@ -122,11 +138,16 @@ def _things(session: Session, owner: str, key: str) -> dict[str, str]:
         id=ids.new_delivery(), owner=owner, event=event.id, endpoint=endpoint.id, created_at=1.0, due_at=1.0
     )
     session.add_all([event, delivery])
+    messages = dataclasses.replace(
+        rows.new_batch(rows.add_file(session, owner=owner), owner=owner), kind=Kind.MESSAGES, invalid_lines="report"
+    )
+    message_batch, _ = batches.create(session, messages)
     [job] = held.create(session, [_new_job(owner, key)])
     return {
         "batch_id": batch.id,
         "file_id": batch.input_file_id,
         "output_id": output_files.file_id(batch, "output"),
+        "message_batch_id": message_batch.id,
         "job_id": job.id,
         "endpoint_id": endpoint.id,
         "delivery_id": delivery.id,
@@ -152,7 +173,7 @@ ROUTES = sorted(routes(app.create_app(MagicMock())))
 
 
 def test_every_route_has_a_case() -> None:
-    known = LISTS | SUMS | OWN | CREATES | NOBODY_OWNS
+    known = LISTS.keys() | SUMS | OWN | CREATES | NOBODY_OWNS
     assert [route for route in ROUTES if "{" not in route and route not in known] == []
     assert [route for route in of_things() if parameter(route) not in NOBODYS] == []
     assert sorted((known | BODIES.keys()) - set(ROUTES)) == []
@@ -165,7 +186,7 @@ def test_another_owners_thing_does_not_exist(owners: tuple[Owner, Owner], route:
         for name in names:
             theirs, nobodys = other.ask(route, one.things[name]), other.ask(route, NOBODYS[name])
             assert theirs.status_code == nobodys.status_code == 404
-            assert theirs.text.replace(one.things[name], "ID") == nobodys.text.replace(NOBODYS[name], "ID")
+            assert plain(theirs, one.things[name]) == plain(nobodys, NOBODYS[name])
     for one in owners:
         assert one.ask(route, one.things[names[0]]).status_code != 404
 
@@ -178,9 +199,9 @@ def test_lists_hold_ones_own_things_only(owners: tuple[Owner, Owner], route: str
         assert any(id in shown.text for id in one.things.values())
         assert not any(id in shown.text for id in other.things.values())
         for name, id in other.things.items():
-            theirs, nobodys = (one.ask(route, "", params={"after": x}) for x in (id, NOBODYS[name]))
+            theirs, nobodys = (one.ask(route, "", params={LISTS[route]: x}) for x in (id, NOBODYS[name]))
             assert theirs.status_code == nobodys.status_code == 400
-            assert theirs.text.replace(id, "ID") == nobodys.text.replace(NOBODYS[name], "ID")
+            assert plain(theirs, id) == plain(nobodys, NOBODYS[name])
 
 
 def test_sums_and_secrets_are_ones_own(owners: tuple[Owner, Owner]) -> None:
@@ -202,7 +223,7 @@ def test_a_batch_cannot_be_made_of_another_owners_file(owners: tuple[Owner, Owne
     for name in ("file_id", "output_id"):
         theirs, nobodys = create(ann.things[name]), create(NOBODYS[name])
         assert theirs.status_code == nobodys.status_code == 400
-        assert theirs.text.replace(ann.things[name], "ID") == nobodys.text.replace(NOBODYS[name], "ID")
+        assert plain(theirs, ann.things[name]) == plain(nobodys, NOBODYS[name])
     assert create(bob.things["file_id"]).status_code == 200
 
 
