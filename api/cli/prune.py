@@ -27,7 +27,7 @@ from worker.store.old import Found
 @click.option("--dry-run", is_flag=True, help="Say what would go, and stop.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prune(older_than: str, only_batches: bool, only_files: bool, dry_run: bool, yes: bool) -> None:
-    """Delete what is old, of all owners, and give its room back. What it used and cost stays in 'gristmill usage'."""
+    """Delete what is old, and give its room back. It does so for all owners; what was used and paid stays known."""
     age = _seconds(older_than)
     both = only_batches == only_files
     policy = Policy(
