@@ -35,10 +35,12 @@ def take(session: Session, slice: int, epoch: int, *, crashed: bool) -> int | No
 
     ``crashed``: the owner is dead, not merely late. Only then do its started jobs come under suspicion.
     """
-    number = session.connection().execute(select(SLICE.c.batch).where(SLICE.c.id == slice)).scalar_one()
+    number = session.connection().execute(select(SLICE.c.batch).where(SLICE.c.id == slice)).scalar_one_or_none()
+    if number is None:  # it was given back since, its batch has ended, and was deleted
+        return None
     lock_batches(session, [number])
-    row = session.exec(select_model(tables.Slice).where(tables.Slice.id == slice).with_for_update()).one()
-    if (row.epoch, row.state) != (epoch, SliceState.LEASED):
+    row = session.exec(select_model(tables.Slice).where(tables.Slice.id == slice).with_for_update()).first()
+    if row is None or (row.epoch, row.state) != (epoch, SliceState.LEASED):
         return None
     if not crashed and (row.lease_until or 0) >= session.connection().execute(select(clock.now())).scalar_one():
         return None

@@ -1,6 +1,6 @@
 """Slices: publish, claim, renew, release. Every move is one guarded UPDATE by the database's clock."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,8 @@ class Claim:
     output_price: int | None
     jobs: tuple[ClaimedJob, ...]
     kind: str = Kind.BATCH
+    body: bytes | None = None
+    """Of a held job whose request is short."""
 
 
 def fresh(
@@ -178,10 +180,15 @@ def _pending(session: Session, slice: int, batch: int, line_limit: int | None) -
     )
 
 
-def renew(session: Session, holder: str, lease_seconds: float) -> set[tuple[int, int]]:
-    """Renew all leases of a process at once; (slice, epoch) of those that it still has."""
+def renew(session: Session, holder: str, lease_seconds: float, running: Collection[int]) -> set[tuple[int, int]]:
+    """Renew a process's leases of the slices that it runs; (slice, epoch) of those that it still has.
+
+    A claim whose commit was taken for lost belongs to nobody's run: its lease must end by itself.
+    """
     connection = session.connection()
-    mine = select(SLICE.c.id).where(SLICE.c.state == SliceState.LEASED, SLICE.c.lease_owner == holder)
+    mine = select(SLICE.c.id).where(
+        SLICE.c.state == SliceState.LEASED, SLICE.c.lease_owner == holder, SLICE.c.id.in_(running)
+    )
     if connection.dialect.name == "postgresql":
         mine = mine.order_by(SLICE.c.id).with_for_update()
     ids = connection.execute(mine).scalars().all()

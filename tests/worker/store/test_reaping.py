@@ -78,7 +78,7 @@ def test_a_lease_renewed_at_the_last_moment_is_not_taken(database: Database, wor
     with database.read() as session:
         [seen] = reaping.leased(session)
     assert seen.expired
-    database.write(lambda session: slices.renew(session, worker.name, 60.0))
+    database.write(lambda session: slices.renew(session, worker.name, 60.0, {slice}))
     assert database.write(lambda session: reaping.take(session, slice, seen.epoch, crashed=False)) is None
     assert grist.slice_of(database, slice).lease_owner == worker.name
 
@@ -217,3 +217,7 @@ def test_what_a_process_may_have_heard_before_its_end_is_rung_again_at_once(
     assert (rung.id, rung.epoch) == (slice, epoch)
     with database.read() as session:
         assert list(dispatching.unheard(session)) == []
+
+
+def test_a_lease_of_a_slice_that_was_erased_is_not_taken(database: Database) -> None:
+    assert database.write(lambda session: reaping.take(session, 77, 1, crashed=True)) is None
