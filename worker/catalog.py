@@ -31,6 +31,10 @@ class _Edition:
     prices: PriceBook
 
 
+def price_book(config: Config) -> PriceBook:
+    return PriceBook({name: section.model_dump() for name, section in config.prices.items()})
+
+
 class Catalog:
     """Routes with limits and prices. Everybody asks it anew, so that ``replace`` changes them for the whole process."""
 

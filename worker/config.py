@@ -55,9 +55,9 @@ class ProviderConfig(_Section):
     rpm: Annotated[int, pydantic.Field(gt=0)] | None = None
     tpm: Annotated[int, pydantic.Field(gt=0)] | None = None
     concurrency: Annotated[int, pydantic.Field(gt=0)] | None = None
-    share: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
+    share: Annotated[float, pydantic.Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     headers: Mapping[str, str] = {}
-    timeout: Annotated[float, pydantic.Field(gt=0, le=settings.LONGEST_CALL_SECONDS)] | None = None
+    timeout: Annotated[float, pydantic.Field(gt=0, le=settings.LONGEST_CALL_SECONDS, allow_inf_nan=False)] | None = None
     max_retries: Annotated[int, pydantic.Field(ge=0)] | None = None
     extra_params: Mapping[str, Any] = {}
 
@@ -110,7 +110,7 @@ class WeightedModel(_Section):
     """One of the deployments that an alias stands for."""
 
     model: str
-    weight: Annotated[float, pydantic.Field(gt=0)] = 1.0
+    weight: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1.0
 
     @pydantic.field_validator("model")
     @classmethod

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from providers.pricing import PriceBook
-from worker import config
+from worker import catalog as catalogs
 from worker.blobs import Blobs
 from worker.catalog import Catalog
 from worker.config import Config
 from worker.database import Database
 from worker.key_watch import KeyWatch
+from worker.live_config import LiveConfig
 from worker.routes import Routes
 from worker.settings import Settings
 from worker.vault import Vault
@@ -23,6 +23,7 @@ class Wiring:
     database: Database
     blobs: Blobs
     vault: Vault
+    configuration: LiveConfig
     keys: KeyWatch
     """Whoever works must ``look`` before the first job, and then every second or so."""
 
@@ -38,10 +39,9 @@ class Wiring:
 
 def wire(settings: Settings) -> Wiring:
     """Raises ConfigError and RouteError."""
-    configuration = config.load(settings.config)
-    routes = Routes(configuration, settings)
-    prices = PriceBook({name: section.model_dump() for name, section in configuration.prices.items()})
-    catalog = Catalog(configuration, routes, prices, settings)
+    configuration = LiveConfig(settings.config)
+    said = configuration.config
+    catalog = Catalog(said, Routes(said, settings), catalogs.price_book(said), settings)
     vault = Vault(settings)
     database = Database(settings.database, vault)
     return Wiring(
@@ -50,5 +50,6 @@ def wire(settings: Settings) -> Wiring:
         database=database,
         blobs=Blobs(settings.home / "files"),
         vault=vault,
-        keys=KeyWatch(settings, database, vault, catalog),
+        configuration=configuration,
+        keys=KeyWatch(settings, database, vault, catalog, configuration),
     )

@@ -32,19 +32,26 @@ class Document:
 
 def read(text: str) -> Document:
     """Raises NotYaml."""
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        places = list(_places(node, (), ())) if node is not None else []
-        value = loader.construct_document(node) if node is not None else None
+        value, places = _loaded(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise NotYaml(error.problem or "is not YAML", mark.line + 1 if mark else 1) from None
     except (yaml.YAMLError, ValueError) as error:
         raise NotYaml(str(error).splitlines()[0], 1) from None
+    except RecursionError:
+        raise NotYaml("values are nested too deeply", 1) from None
+    return Document(value=value, lines=dict(reversed(places)), duplicates=tuple(_duplicates(places)))
+
+
+def _loaded(text: str) -> tuple[Any, list[tuple[Path, int]]]:
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        places = list(_places(node, (), ())) if node is not None else []
+        return loader.construct_document(node) if node is not None else None, places
     finally:
         loader.dispose()
-    return Document(value=value, lines=dict(reversed(places)), duplicates=tuple(_duplicates(places)))
 
 
 def _places(node: yaml.Node, where: Path, around: tuple[yaml.Node, ...]) -> Iterator[tuple[Path, int]]:

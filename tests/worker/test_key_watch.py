@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.polling import until
 from worker import settings
 from worker.database import Database
 from worker.routes import MissingKey
@@ -53,4 +54,33 @@ def test_a_key_in_a_file_is_read_again_when_the_file_changes(
     (tmp_path / "new").write_text("sk-other")
     (tmp_path / "new").rename(path)
     assert wiring.keys.look() and key(wiring) == "sk-other"
+    wiring.database.close()
+
+
+def test_an_edit_of_the_configuration_reaches_limits_prices_and_aliases(
+    home: Path, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gristmill.yaml"
+    path.write_text("providers: {simulator: {rpm: 60}}")
+    monkeypatch.setenv("GRISTMILL_DATABASE_URL", database_url)
+    monkeypatch.setenv("GRISTMILL_CONFIG", str(path))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-one")
+    wiring = wire(settings.load())
+    catalog = wiring.catalog
+    [before] = catalog.resolve("openai/gpt-none").deployments
+    assert not wiring.keys.look() and catalog.token_prices("openai/gpt-none") == (None, None)
+    path.write_text(
+        "providers: {openai: {rpm: 30, timeout: 5, concurrency: 3}}\n"
+        "models: {judge: openai/gpt-none}\n"
+        "prices: {openai/gpt-none: {input: 2, output: 4}}\n"
+    )
+    until(wiring.keys.look)
+    [deployment] = catalog.resolve("judge").deployments
+    assert (catalog.limits(deployment).requests_per_minute, catalog.limits(deployment).concurrency) == (30, 3)
+    assert deployment.timeout == 5 and before.timeout != 5
+    assert catalog.token_prices("judge") == (2_000_000, 4_000_000)
+    assert wiring.config.providers.keys() == {"openai", "simulator"}
+    path.write_text("providers: {openai: {rpm: none}}")
+    until(lambda: not wiring.keys.look() and wiring.configuration.fault)
+    assert catalog.limits(deployment).requests_per_minute == 30
     wiring.database.close()

@@ -20,12 +20,12 @@ GAP_SECONDS = 0.01
 class Janitor:
     """Works while ``leads`` is true. Two at once do no harm: each portion looks at what is left."""
 
-    def __init__(self, database: Database, policy: Policy, *, leads: Callable[[], bool]) -> None:
+    def __init__(self, database: Database, policy: Callable[[], Policy], *, leads: Callable[[], bool]) -> None:
         self._leads = leads
         self._duties = [
             _Duty(partial(erasure.erase_deleted, database), 1.0),
             _Duty(partial(erasure.erase_expired, database), 30.0),
-            _Duty(partial(erasure.retire, database, policy), 600.0),
+            _Duty(lambda: erasure.retire(database, policy()), 600.0),
             _Duty(partial(erasure.forget, database), 3_600.0),
         ]
         self._stopping = threading.Event()

@@ -17,7 +17,6 @@ from worker.control.reaper import Reaper
 from worker.database import Database, DatabaseAway
 from worker.doorbell import Doorbell
 from worker.key_watch import KeyWatch
-from worker.retention import Policy
 from worker.settings import Settings
 from worker.store import idempotency, processes, webhooks
 from worker.webhooks.deliverer import Deliverer
@@ -43,7 +42,6 @@ class Leader:
         blobs: Blobs,
         process: str,
         settings: Settings,
-        retention: Policy,
     ) -> None:
         self._database = database
         self._process = process
@@ -71,7 +69,9 @@ class Leader:
             scale=settings.webhook_time_scale,
         )
         self._always = (_Chore(self._beat_heart, settings.heartbeat_seconds), _Chore(keys.look, KEY_SECONDS))
-        self._janitor = Janitor(database, retention, leads=lambda: time.monotonic() < self._leads_until)
+        self._janitor = Janitor(
+            database, lambda: catalog.config.retention.policy, leads=lambda: time.monotonic() < self._leads_until
+        )
 
     def start(self) -> None:
         self._thread.start()

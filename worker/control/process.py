@@ -42,7 +42,6 @@ def run_control(wiring: Wiring, *, name: str, slots: int) -> None:
         blobs=wiring.blobs,
         process=owner.myself(),
         settings=wiring.settings,
-        retention=wiring.config.retention.policy,
     )
     intake = Intake(
         database=wiring.database,

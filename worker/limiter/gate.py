@@ -70,6 +70,7 @@ class Gate:
         if gate is None:
             gate = ScopeGate(name, limits, self._exchange, self.budget, self.pump, urgent=self._urgent)
             self._scopes[name] = gate
+        gate.limits = limits
         return gate
 
     def pump(self) -> None:

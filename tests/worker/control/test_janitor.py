@@ -21,7 +21,7 @@ def ended(database: Database) -> str:
 
 def test_it_erases_while_it_leads(database: Database) -> None:
     leads = False
-    janitor = Janitor(database, Policy(), leads=lambda: leads)
+    janitor = Janitor(database, lambda: Policy(), leads=lambda: leads)
     first = ended(database)
     database.write(lambda session: deletion.delete(session, "local", first))
     janitor.start()
@@ -35,7 +35,7 @@ def test_it_erases_while_it_leads(database: Database) -> None:
 
 def test_it_keeps_to_the_policy(database: Database) -> None:
     ended(database)
-    janitor = Janitor(database, Policy(batches=1.0), leads=lambda: True)
+    janitor = Janitor(database, lambda: Policy(batches=1.0), leads=lambda: True)
     janitor.start()
     try:
         until(lambda: not grist.all_of(database, tables.RESULT))
