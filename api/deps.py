@@ -1,4 +1,4 @@
-"""Who is asking, and with what to answer."""
+"""Who is asking, and with what to answer. Dependencies are coroutines: others would cost a thread each."""
 
 from typing import Annotated, cast
 
@@ -8,11 +8,11 @@ from api.keyring import Caller
 from api.services import Services
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:
     """Whom the guard let in."""
     return cast(Caller, request.state.caller)
 

@@ -12,19 +12,22 @@ from sqlmodel import Session
 from api import errors, idempotency, present, schemas
 from api.holder import Holder
 from api.keyring import Caller
+from api.price_memory import TokenPrices
 from api.services import Services
-from worker import allowed_models, windows
+from worker import windows
 from worker.allowed_models import ModelNotAllowed
 from worker.intake import inline
 from worker.intake.inline import Inline
 from worker.intake.line import LineProblem
 from worker.routes import Route, RouteError, UnknownModel
-from worker.store import api_keys, held
+from worker.store import held
 from worker.store import idempotency as store
 from worker.store.held import Held, NewHeld
 
 WINDOW = "24h"
 """How long a job that names no window may wait, as said."""
+SHORT_BODY = 64 << 10
+"""Bytes of a body that is checked on the server's loop: a longer one would keep all others waiting."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +39,7 @@ class Options:
     resent: bool = False
 
 
-def options(
+async def options(
     x_gristmill_window: Annotated[schemas.Window, Header()] = WINDOW,
     x_gristmill_max_cost: Annotated[schemas.MaxCost | None, Header()] = None,
     x_stainless_retry_count: Annotated[str, Header()] = "0",
@@ -50,7 +53,7 @@ def options(
     )
 
 
-def holder(request: Request) -> Holder:
+async def holder(request: Request) -> Holder:
     return cast(Holder, request.app.state.holder)
 
 
@@ -82,22 +85,20 @@ def checked(
     url: str,
     raw: bytes | bytearray,
     *,
+    prices: TokenPrices | None = None,
     custom_id: str | None = None,
     may_stream: bool = False,
 ) -> Inline:
-    """Raises BadRequest, Forbidden or NotFound."""
-    allowed = allowed_models.EVERYTHING
-    if caller.api_key is not None:
-        with services.database.read() as session:
-            allowed = api_keys.allowed(session, caller.api_key)
+    """``prices`` are asked instead of the services. Raises BadRequest, Forbidden or NotFound (and what they raise)."""
 
     def resolve(model: str) -> Route:
         route = services.routes.resolve(model)
-        allowed.check(model, route)
+        caller.allowed.check(model, route)
         return route
 
     try:
-        return inline.take(resolve, services.token_prices, url, raw, custom_id=custom_id, may_stream=may_stream)
+        known = prices or services.token_prices
+        return inline.take(resolve, known, url, raw, custom_id=custom_id, may_stream=may_stream)
     except LineProblem as problem:
         raise _bad_request(problem) from None
     except UnknownModel as error:

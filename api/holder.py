@@ -10,11 +10,13 @@ from typing import Any
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 
+from api.creator import Creator
+from api.price_memory import PriceMemory
 from api.services import Services
 from worker import owner
 from worker.database import DatabaseAway
 from worker.store import held
-from worker.store.held import Held
+from worker.store.held import Held, NewHeld
 
 log = logging.getLogger("gristmill.api")
 
@@ -35,10 +37,16 @@ class Holder:
     def __init__(self, services: Services) -> None:
         self.name = owner.myself()
         self._services = services
+        self.prices = PriceMemory(services.token_prices)
+        self._creator = Creator(services.database, self.ring)
         self._waiting: dict[int, set[asyncio.Future[bytes]]] = {}
         self._unrung: list[tuple[int, int]] = []
         self._delivered: list[int] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def create(self, new: NewHeld) -> Held:
+        """The job, in one transaction with others, and rung for. Raises DatabaseAway or BudgetSpent."""
+        return await self._creator.create(new)
 
     def ring(self, new: Sequence[Held]) -> None:
         """Tell the workers, with one message for all that come while another is on its way."""
@@ -113,7 +121,7 @@ class Holder:
 
     async def _write(self, change: Callable[[Session], None]) -> None:
         try:
-            await run_in_threadpool(self._services.database.write, change)
+            await self._services.database.written(change)
         except DatabaseAway as error:
             log.warning("%s; who has got an answer is not noted", error)
 

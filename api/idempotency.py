@@ -24,7 +24,7 @@ Fingerprint = Callable[[str], Said | None]
 """Makes of a request's digest what is said under its key; None if it names no key."""
 
 
-def said(caller: CallerDep, idempotency_key: Annotated[str | None, Header()] = None) -> Fingerprint:
+async def said(caller: CallerDep, idempotency_key: Annotated[str | None, Header()] = None) -> Fingerprint:
     """Raises BadRequest."""
     if idempotency_key is None:
         return lambda fingerprint: None

@@ -2,12 +2,14 @@
 
 import hmac
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlmodel import Session
 from starlette.datastructures import Headers
 
 from api import errors
+from worker import allowed_models
+from worker.allowed_models import AllowedModels
 from worker.database import Database
 from worker.store import api_keys
 from worker.store.api_keys import Holder
@@ -24,6 +26,7 @@ class Caller:
     owner: str
     api_key: str | None = None
     """Id of the API key that was shown; None: this machine's own user, without a key."""
+    allowed: AllowedModels = field(default=allowed_models.EVERYTHING, compare=False)
 
 
 LOCAL = Caller(owner=LOCAL_OWNER)
@@ -62,10 +65,11 @@ class Keyring:
             return LOCAL
         with self._database.read() as session:
             holder = api_keys.find(session, secret)
+            allowed = allowed_models.EVERYTHING if holder is None else api_keys.allowed(session, holder.id)
         if holder is None or holder.refused is not None:
             self._known.pop(secret, None)
             raise _unauthorized(holder)
-        caller = Caller(owner=holder.owner, api_key=holder.id)
+        caller = Caller(owner=holder.owner, api_key=holder.id, allowed=allowed)
         self._known[secret] = (time.monotonic() + FRESH_SECONDS, caller)
         self._note_use(holder.id)
         return caller

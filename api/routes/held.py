@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,15 +14,19 @@ from api import errors, held_calls, idempotency, replay, schemas
 from api.deps import CallerDep, ServicesDep
 from api.held_calls import HolderDep, OptionsDep
 from api.holder import Holder, Stopping
+from api.price_memory import NotAtHand, TokenPrices
 from worker import output_line
 from worker.output_line import Said
-from worker.store.held import Held
+from worker.store import idempotency as store
+from worker.store.held import Held, NewHeld
 
 KEEP_ALIVE_SECONDS = 10.0
 """A stream whose answer is not there by then begins with comments; until then its status can still be an error's."""
 CLIENT_GONE = 499
 RETRIED = frozenset({408, 409, 429})
 """Statuses at which, as at 5xx, SDKs would try again what was tried here often enough."""
+
+_Checked = tuple[NewHeld, store.Said | None]
 
 router = APIRouter(prefix="/v1", tags=["held"])
 ERRORS = schemas.error_responses(400, 404, 422)
@@ -91,10 +96,8 @@ class _Call:
 
     async def hold(self) -> Response:
         raw = await held_calls.read(self._request)
-        job, is_new = await run_in_threadpool(self._begin, raw)
+        job, is_new = await self._begin(raw)
         del raw
-        if is_new:
-            self._holder.ring([job])
         answer = asyncio.ensure_future(self._holder.answer(job))
         if not await self._present(answer, KEEP_ALIVE_SECONDS if self._streamed else None):
             answer.cancel()
@@ -112,17 +115,34 @@ class _Call:
             return self._stream(job, answer, headers)
         return self._plain(job, found, headers)
 
-    def _begin(self, raw: bytearray) -> tuple[Held, bool]:
+    async def _begin(self, raw: bytearray) -> tuple[Held, bool]:
+        """The job, and whether it is new."""
+        try:
+            prices = self._holder.prices.quick if len(raw) <= held_calls.SHORT_BODY else None
+            new, keyed = self._checked(raw, prices) if prices else await self._checked_in_thread(raw)
+        except NotAtHand:
+            new, keyed = await self._checked_in_thread(raw)
+        resent = keyed is None and self._options.resent
+        if keyed is None and not resent:
+            return await self._holder.create(new), True
+        begin = partial(held_calls.begin, self._services, keyed, [new], resent=resent)
+        [job], is_new = await run_in_threadpool(begin)
+        if is_new:
+            self._holder.ring([job])
+        return job, is_new
+
+    async def _checked_in_thread(self, raw: bytearray) -> _Checked:
+        return await run_in_threadpool(self._checked, raw, self._holder.prices.look)
+
+    def _checked(self, raw: bytearray, prices: TokenPrices) -> _Checked:
         digest = held_calls.digest(self._url, raw)
         keyed = self._said(f"{self._url} {digest}")
         checked = held_calls.checked(
-            self._services, self._caller, self._url, raw, may_stream=self._url != "/v1/embeddings"
+            self._services, self._caller, self._url, raw, prices=prices, may_stream=self._url != "/v1/embeddings"
         )
         self._streamed, self._with_usage = checked.streamed, checked.with_usage
         new = held_calls.new(self._caller, checked, fingerprint=digest, options=self._options, holder=self._holder.name)
-        resent = keyed is None and self._options.resent
-        [job], is_new = held_calls.begin(self._services, keyed, [new], resent=resent)
-        return job, is_new
+        return new, keyed
 
     async def _present(self, answer: "asyncio.Future[bytes]", seconds: float | None) -> bool:
         """Wait for the answer, or for so long; False if the client has gone meanwhile."""

@@ -28,7 +28,7 @@ from worker.limiter.exchange import Exchange
 from worker.limiter.gate import Gate, ProcessBudget, ScopeGate
 from worker.routes import RouteError
 from worker.settings import Settings
-from worker.store import held, processes, scopes, slices, watching
+from worker.store import held, held_claims, processes, scopes, slices, watching
 from worker.store.calls import BatchView
 from worker.store.slices import Claim
 
@@ -64,7 +64,7 @@ class Engine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._runs: dict[tuple[int, int], SliceRun] = {}
-        self._taken_over: set[Future[None]] = set()
+        self._taken_over: set[asyncio.Task[None]] = set()
         self.rests = Rests(self._in_thread)
         self._stop_seen: dict[int, float] = {}
         self._held_before: set[tuple[int, int]] = set()
@@ -98,16 +98,10 @@ class Engine:
         if self.draining:
             return
         lease = self.settings.lease_seconds
-
-        def claim(session: Session) -> list[Claim | None]:
-            return [slices.claim(session, slice, epoch, self.process, lease) for slice, epoch in chosen]
-
-        for claimed in self._database.write(claim):
-            if claimed is not None:
-                self._prepare(claimed)
-                run = self._submit(self._execute(claimed, probe))
-                self._taken_over.add(run)
-                run.add_done_callback(self._end_run)
+        claims = self._database.write(lambda session: held_claims.claim(session, chosen, self.process, lease))
+        for claimed in {claimed.route: claimed for claimed in claims}.values():
+            self._prepare(claimed)
+        self._loop.call_soon_threadsafe(self._run_all, claims, probe)
 
     def drain(self) -> None:
         """No call begins any more; calls in flight have the grace of ``drain_seconds``. Returns at once."""
@@ -138,9 +132,11 @@ class Engine:
             return next((one for one in deployments if one.scope == probe), None)
         return next((one for one in deployments if self.rests.reason(one.scope) is None), None)
 
-    async def held_body(self, batch: int) -> bytes:
+    async def held_body(self, claim: Claim) -> bytes:
         """The request of a held job. Raises BlobError."""
-        body = await self._in_read(partial(held.body, number=batch))
+        if claim.body is not None:
+            return claim.body
+        body = await self._in_read(partial(held.body, number=claim.batch))
         if body is None:
             raise BlobMissing("the request of this job was deleted")
         return bytes(body)
@@ -195,7 +191,13 @@ class Engine:
         finally:
             del self._runs[(claim.slice, claim.epoch)]
 
-    def _end_run(self, run: "Future[None]") -> None:
+    def _run_all(self, claims: Sequence[Claim], probe: str | None) -> None:
+        for claim in claims:
+            run = self._loop.create_task(self._execute(claim, probe))
+            self._taken_over.add(run)
+            run.add_done_callback(self._end_run)
+
+    def _end_run(self, run: asyncio.Task[None]) -> None:
         self._taken_over.discard(run)
         if not run.cancelled() and run.exception() is not None:
             log.error("a held job's slice ended badly; its lease says the truth", exc_info=run.exception())
@@ -210,8 +212,7 @@ class Engine:
             run.abandon()
 
     async def _close(self) -> None:
-        runs = [asyncio.wrap_future(run) for run in list(self._taken_over)]
-        await asyncio.gather(*runs, return_exceptions=True)
+        await asyncio.gather(*self._taken_over, return_exceptions=True)
         try:
             async with asyncio.timeout(self.settings.drain_seconds + 5):
                 await self.recorder.flushed()
@@ -281,7 +282,7 @@ class Engine:
                 run.abandon()
 
     async def _in_thread(self, change: Any) -> Any:
-        return await self._loop.run_in_executor(None, self._database.write, change)
+        return await self._database.written(change)
 
     async def _in_read(self, look: Any) -> Any:
         def read() -> Any:

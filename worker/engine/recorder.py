@@ -132,7 +132,7 @@ class Recorder:
 
     async def _write(self, ends: list[Ended], starts: list[Start], again: bool) -> Recorded:
         change = partial(record, holder=self._holder, ends=ends, starts=starts, again=again)
-        return await asyncio.get_running_loop().run_in_executor(None, self._database.write, change)
+        return await self._database.written(change)
 
 
 def _bare(end: Ended) -> Ended:

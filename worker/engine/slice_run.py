@@ -286,7 +286,7 @@ class SliceRun:
         return ProviderRequest(
             endpoint=job.endpoint,
             model=deployment.model,
-            body=await self.engine.held_body(self.claim.batch)
+            body=await self.engine.held_body(self.claim)
             if held
             else self.engine.bodies.read(self.claim.input_file_id, job.offset, job.length),
             model_offset=job.model_offset,

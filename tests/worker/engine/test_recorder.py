@@ -29,12 +29,12 @@ class Moody:
         self.lost = 0
         self.writes = 0
 
-    def write(self, change: Callable[[Session], Any]) -> Any:
+    async def written(self, change: Callable[[Session], Any]) -> Any:
         self.writes += 1
         if self.away:
             self.away -= 1
             raise DatabaseAway("away")
-        answer = self.database.write(change)
+        answer = await self.database.written(change)
         if self.lost:
             self.lost -= 1
             raise DatabaseAway("lost")
@@ -196,10 +196,10 @@ def test_a_result_that_cannot_be_stored_at_all_fails_its_line(
     real = moody.database
 
     class Picky:
-        def write(self, change: Callable[[Session], Any]) -> Any:
+        async def written(self, change: Callable[[Session], Any]) -> Any:
             if any(end.line.endswith(b'"x"}},"error":null}\n') for end in change.keywords["ends"]):  # type: ignore[attr-defined]
                 raise ValueError("not this line")
-            return real.write(change)
+            return await real.written(change)
 
     moody.database = Picky()  # type: ignore[assignment]
 

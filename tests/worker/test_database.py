@@ -1,0 +1,50 @@
+"""Writes from a loop: whole transactions, as from any thread."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import Session
+
+from worker.database import Database
+
+
+def test_a_loop_awaits_what_was_written(database: Database) -> None:
+    async def write() -> int:
+        return await database.written(lambda session: session.connection().execute(text("SELECT 1")).scalar_one())
+
+    assert asyncio.run(write()) == 1
+
+
+def test_what_a_change_raises_reaches_the_loop(database: Database) -> None:
+    def change(session: Session) -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        asyncio.run(database.written(change))
+
+
+def test_a_write_that_is_cancelled_before_its_turn_is_called_off(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/a.db")
+    busy, begun, ran = threading.Event(), threading.Event(), []
+
+    def first(session: Session) -> None:
+        begun.set()
+        busy.wait()
+
+    async def write() -> None:
+        waiting = asyncio.ensure_future(database.written(first))
+        await asyncio.to_thread(begun.wait)
+        second = asyncio.ensure_future(database.written(lambda session: ran.append(2)))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        busy.set()
+        await waiting
+
+    asyncio.run(write())
+    database.write(lambda session: ran.append(3))
+    assert ran == [3]
+    database.close()
