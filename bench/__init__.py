@@ -1,0 +1,1 @@
+"""Gristmill and what one would use instead, side by side, against the same server: ``./bench/run``."""
