@@ -98,6 +98,19 @@ def resume(session: Session, scopes: Sequence[str]) -> int:
     return changed.rowcount
 
 
+def shares(session: Session) -> dict[str, float]:
+    """The parts of their limits that scopes may use, where somebody said so while everything ran."""
+    statement = select(SCOPE.c.id, SCOPE.c.share).where(SCOPE.c.share.is_not(None))
+    return {row.id: row.share for row in session.connection().execute(statement)}
+
+
+def set_share(session: Session, scope: str, share: float | None) -> None:
+    """None: as configured."""
+    row = _locked(session, scope)
+    row.share = share
+    session.add(row)
+
+
 def _locked(session: Session, scope: str) -> tables.Scope:
     """The scope's row, made if there is none; two processes may find out at once."""
     sqlite = session.connection().dialect.name == "sqlite"

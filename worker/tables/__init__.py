@@ -16,6 +16,7 @@ from worker.tables.held import RequestBody
 from worker.tables.idempotency import Idempotency
 from worker.tables.jobs import Job, Slice
 from worker.tables.keys import LINE_BITS, job_batch, job_id, job_line
+from worker.tables.limits import Eta, Quota, ScopeReport
 from worker.tables.operations import Leadership, Process, Scope
 from worker.tables.results import Attempt, LineError, Result
 from worker.tables.secrets import Secret
@@ -29,6 +30,7 @@ __all__ = [
     "DELIVERY",
     "DELIVERY_ATTEMPT",
     "ENDPOINT",
+    "ETA",
     "EVENT",
     "FILE",
     "IDEMPOTENCY",
@@ -37,9 +39,11 @@ __all__ = [
     "LINE_BITS",
     "LINE_ERROR",
     "PROCESS",
+    "QUOTA",
     "REQUEST_BODY",
     "RESULT",
     "SCOPE",
+    "SCOPE_REPORT",
     "SECRET",
     "SLICE",
     "SPEND",
@@ -51,6 +55,7 @@ __all__ = [
     "Batch",
     "Delivery",
     "DeliveryAttempt",
+    "Eta",
     "Event",
     "File",
     "Idempotency",
@@ -58,9 +63,11 @@ __all__ = [
     "Leadership",
     "LineError",
     "Process",
+    "Quota",
     "RequestBody",
     "Result",
     "Scope",
+    "ScopeReport",
     "Secret",
     "Slice",
     "Spend",
@@ -89,6 +96,7 @@ EVENT, ENDPOINT, DELIVERY, DELIVERY_ATTEMPT = (
 )
 WEBHOOK_SECRET = _core(WebhookSecret)
 IDEMPOTENCY, SECRET = _core(Idempotency), _core(Secret)
+QUOTA, SCOPE_REPORT, ETA = _core(Quota), _core(ScopeReport), _core(Eta)
 API_KEY, SPEND = _core(ApiKey), _core(Spend)
 LINE_ERROR, USAGE_HISTORY = _core(LineError), _core(UsageHistory)
 """The same tables for statements of SQLAlchemy Core, which the hot paths use."""

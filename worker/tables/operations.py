@@ -16,6 +16,8 @@ class Scope(SQLModel, table=True):
     detail: str | None = None
     probe_at: float | None = None
     probes: int = 0
+    share: float | None = None
+    """The part of its limits that may be used, where somebody said so while it ran: it counts before the file's."""
 
 
 class Process(SQLModel, table=True):
