@@ -38,7 +38,7 @@ def create_app(services: Services, *, version: str = "0") -> FastAPI:
     app.state.holder = Holder(services)
     errors.install(app)
     rooms = (
-        *(files, batches, batch_events, batch_jobs, batch_moves, message_batches, held, jobs),
+        *(held, files, batches, batch_events, batch_jobs, batch_moves, message_batches, jobs),
         *(models, health, usage, webhooks),
     )
     for room in rooms:

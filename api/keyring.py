@@ -14,8 +14,10 @@ from worker.database import Database
 from worker.store import api_keys
 from worker.store.api_keys import Holder
 
-FRESH_SECONDS = 2.0
+FRESH_SECONDS = 1.5
 """For so long a key that was looked up is not looked up again: a revoked one may still get in."""
+STALE_SECONDS = 0.5
+"""For so much longer, while one request looks it up again and the others must not wait for that."""
 LOCAL_OWNER = "local"
 
 
@@ -32,32 +34,50 @@ class Caller:
 LOCAL = Caller(owner=LOCAL_OWNER)
 
 
+@dataclass(slots=True)
+class _Sighting:
+    """A key that got in. ``looked_up_until``: until then somebody else finds out whether it still does."""
+
+    caller: Caller
+    until: float
+    looked_up_until: float = 0.0
+
+    def caller_at(self, now: float) -> Caller | None:
+        """None for the one who has to look it up again."""
+        if now < self.until or now < min(self.looked_up_until, self.until + STALE_SECONDS):
+            return self.caller
+        self.looked_up_until = now + STALE_SECONDS
+        return None
+
+
 class Keyring:
     """Knows keys by their secrets. ``local_token`` is what the command line on this machine shows instead of one."""
 
     def __init__(self, database: Database, local_token: str | None) -> None:
         self._database = database
         self._local_token = local_token
-        self._known: dict[str, tuple[float, Caller]] = {}
-        self._keyless_until = 0.0
+        self._known: dict[str, _Sighting] = {}
+        self._keyless = _Sighting(LOCAL, float("-inf"))
         self._is_keyless = True
 
     @property
     def is_keyless(self) -> bool | None:
-        """Whether no key was ever made; None if that must be looked up again."""
-        return self._is_keyless if not self._is_keyless or time.monotonic() < self._keyless_until else None
+        """Whether no key was ever made; None for the one who has to look that up again."""
+        if self._is_keyless and self._keyless.caller_at(time.monotonic()) is None:
+            return None
+        return self._is_keyless
 
     def look_for_keys(self) -> bool:
         """``is_keyless`` by the database. Raises DatabaseAway."""
         with self._database.read() as session:
             self._is_keyless = not api_keys.any_ever(session)
-        self._keyless_until = time.monotonic() + FRESH_SECONDS
+        self._keyless = _Sighting(LOCAL, time.monotonic() + FRESH_SECONDS)
         return self._is_keyless
 
     def recent(self, secret: str) -> Caller | None:
-        """Whoever showed this within the last two seconds."""
-        until, caller = self._known.get(secret, (0.0, None))
-        return caller if time.monotonic() < until else None
+        """Whoever showed this within the last two seconds; None for the one who has to look it up again."""
+        seen = self._known.get(secret)
+        return None if seen is None else seen.caller_at(time.monotonic())
 
     def caller(self, secret: str) -> Caller:
         """Whose secret that is. Raises Unauthorized or DatabaseAway."""
@@ -70,7 +90,7 @@ class Keyring:
             self._known.pop(secret, None)
             raise _unauthorized(holder)
         caller = Caller(owner=holder.owner, api_key=holder.id, allowed=allowed)
-        self._known[secret] = (time.monotonic() + FRESH_SECONDS, caller)
+        self._known[secret] = _Sighting(caller, time.monotonic() + FRESH_SECONDS)
         self._note_use(holder.id)
         return caller
 

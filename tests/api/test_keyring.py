@@ -20,6 +20,7 @@ TOKEN = "of-this-machine"
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyring, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(keyring, "STALE_SECONDS", 0.0)
 
 
 @pytest.fixture

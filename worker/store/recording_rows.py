@@ -1,7 +1,8 @@
 """The rows that one recording reads and writes, and their statements: driver-level, for this is the hottest path."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
@@ -145,11 +146,11 @@ def slice_values(row: SliceRow) -> tuple[Any, ...]:
 def batch_values(row: BatchRow, now: float) -> tuple[Any, ...]:
     if row.open == 0 and row.status not in AT_REST:
         row.due_at = now
-    return (*astuple(row)[_BATCH_FIRST:], row.number)
+    return (*_BATCH_VALUES(row), row.number)
 
 
 def tally_values(row: TallyRow) -> tuple[Any, ...]:
-    return (*astuple(row)[_TALLY_FIRST:], row.batch, row.route)
+    return (*_TALLY_VALUES(row), row.batch, row.route)
 
 
 NOW = select(clock.now())
@@ -157,6 +158,9 @@ _BATCH_FIRST = 8
 """The fields before it (number, status, generation, stop, paused_at, deleted_at, kind, api_key) are only read."""
 _TALLY_FIRST = 3
 """Likewise (batch, route, input_price)."""
+_BATCH_VALUES = attrgetter(*(field.name for field in fields(BatchRow)[_BATCH_FIRST:]))
+_TALLY_VALUES = attrgetter(*(field.name for field in fields(TallyRow)[_TALLY_FIRST:]))
+"""dataclasses.astuple copies each value deeply, at half the cost of a recording."""
 
 INSERT_ATTEMPT = """INSERT INTO attempt (job, id, owner, generation, epoch, deployment, lane, seconds, outcome,
  status_code, error_code, request_id, model, fingerprint, ending, input_tokens, cached_tokens, cache_write_tokens,
