@@ -43,7 +43,8 @@ def create_app(services: Services, *, version: str = "0") -> FastAPI:
     )
     for room in rooms:
         app.include_router(room.router)
-    app.add_middleware(Guard, keyring=Keyring(services.database, services.local_token))
+    keyring = Keyring(services.database, services.local_token)
+    app.add_middleware(Guard, keyring=keyring, stall_seconds=services.stall_seconds)
     app.add_middleware(RequestIds)
     app.add_middleware(MessageErrors)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ an Origin, not under a Host name of ours that it had to resolve elsewhere (DNS r
 type.
 """
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -30,15 +31,20 @@ UPLOAD_PATHS = frozenset({"/v1/files"})
 STREAMED_PATHS = frozenset({"/v1/messages/batches"})
 """JSON that its route reads piece by piece, within a limit of its own."""
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
-"""Everybody may see them where keys are needed."""
+"""Everybody may see them where keys are needed. They take no body."""
+UNREAD_PATHS = UPLOAD_PATHS | STREAMED_PATHS | OPEN_PATHS
+"""Whose bodies are not read here."""
 
 _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9a-zA-Z.-]+))(?::[0-9]{1,5})?")
 
 
 class Guard:
-    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+    """A body that brings nothing for ``stall_seconds`` is given up, so that nobody fills memory with halves of them."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, stall_seconds: float) -> None:
         self.app = app
         self._keyring = keyring
+        self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -58,10 +64,10 @@ class Guard:
                 _check_json(headers)
             if scope["path"] in LONG_PATHS:
                 _check_length(headers, LONG_BODY)
-                receive = _counted(receive)
-            elif scope["path"] not in UPLOAD_PATHS | STREAMED_PATHS:
+                receive = _counted(_moving(receive, self._stall_seconds))
+            elif scope["path"] not in UNREAD_PATHS:
                 _check_length(headers, JSON_BODY)
-                receive = _replayed(await _read_body(receive), receive)
+                receive = _replayed(await _read_body(_moving(receive, self._stall_seconds)), receive)
             await self.app(scope, receive, send)
         except ClientDisconnect:
             return
@@ -138,6 +144,24 @@ async def _read_body(receive: Receive) -> bytes:
         if not message.get("more_body"):
             return bytes(body)
     raise ClientDisconnect
+
+
+def _moving(receive: Receive, seconds: float) -> Receive:
+    """Raises RequestTimeout if a part of the body does not come for so long; behind its end there is time."""
+    has_ended = False
+
+    async def moving() -> Message:
+        nonlocal has_ended
+        try:
+            async with asyncio.timeout(None if has_ended else seconds):
+                message = await receive()
+        except TimeoutError:
+            said = f"The body of this request brought no byte for {seconds:g} seconds."
+            raise errors.RequestTimeout(said, code="body_stalled") from None
+        has_ended = not message.get("more_body")
+        return message
+
+    return moving
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -141,7 +141,7 @@ def new(
 def begin(
     services: Services, said: store.Said | None, news: Sequence[NewHeld], *, resent: bool = False
 ) -> tuple[list[Held], bool]:
-    """The jobs, created in one transaction, and whether they are new. Raises KeyReused."""
+    """The jobs, created in one transaction, and whether they are new. Raises KeyReused, and NotFound if one is gone."""
     made: list[Held] = []
 
     def execute(session: Session) -> Refs:
@@ -153,7 +153,18 @@ def begin(
     answer = idempotency.create(services.database, said, execute)
     if made and answer.is_new:
         return made, True
-    return [Held(number=number, id=id) for number, id in Refs.model_validate_json(answer.body).jobs], False
+    found = [Held(number=number, id=id) for number, id in Refs.model_validate_json(answer.body).jobs]
+    _check_there(services, news[0].owner, found)
+    return found, False
+
+
+def _check_there(services: Services, owner: str, jobs: Sequence[Held]) -> None:
+    """A key is remembered longer than jobs may be kept, and nothing would ever answer for one that was deleted."""
+    with services.database.read() as session:
+        for job in jobs:
+            if held.find(session, owner, job.id) is None:
+                message = f"The job {job.id} that this request began was deleted: take a new {idempotency.NAME}."
+                raise errors.NotFound(message, param=idempotency.NAME, code="job_deleted")
 
 
 def _check_cost(request: Inline, max_cost: int | None) -> None:

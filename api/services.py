@@ -44,7 +44,7 @@ class Services:
     """What the command line of this machine shows instead of an API key."""
     openai_limits: bool = False
     stall_seconds: float = 60.0
-    """An upload that brings no byte for so long is given up."""
+    """An upload, or any body, that brings no byte for so long is given up."""
     is_stopping: Callable[[], bool] = lambda: False
     """Whatever streams without an end ends now."""
     webhook_private: bool = False

@@ -101,6 +101,8 @@ class _WriterThread:
     def __init__(self, transact: Callable[[Callable[[Session], Any]], Any]) -> None:
         self._transact = transact
         self._queue: queue.SimpleQueue[tuple[Callable[[Session], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -112,11 +114,18 @@ class _WriterThread:
     def put(self, change: Callable[[Session], Any]) -> "Future[Any]":
         """Who cancels it before its turn has come calls it off."""
         done: Future[Any] = Future()
-        self._queue.put((change, done))
+        with self._lock:
+            if self._is_closed:
+                done.set_exception(DatabaseAway("the database was closed"))
+            else:
+                self._queue.put((change, done))
         return done
 
     def close(self) -> None:
-        self._queue.put(None)
+        """After what was put before. Whoever comes later must not wait for a thread that is no more."""
+        with self._lock:
+            self._is_closed = True
+            self._queue.put(None)
         self._thread.join()
 
     def _work(self) -> None:

@@ -174,7 +174,7 @@ class _Call:
         try:
             both: set[asyncio.Future[Any]] = {answer, gone}
             await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            return answer.done() or not gone.done()
+            return not gone.done()
         except asyncio.CancelledError:
             answer.cancel()
             raise

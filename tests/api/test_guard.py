@@ -1,10 +1,14 @@
 """The keyless mode: this machine's programs only."""
 
+import socket
+
 import httpx
 import pytest
 
 from api import guard
-from tests.api.conftest import Server
+from tests.api.conftest import Serve, Server
+
+JSON = {"content-type": "application/json"}
 
 LOOPBACK = ["127.0.0.1", "127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]", "[::1]:8000", "127.8.9.1"]
 FOREIGN = [
@@ -76,6 +80,21 @@ def test_a_json_body_has_an_end(server: Server) -> None:
         answer = server.http.post("/v1/batches", content=body, headers=json)
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
     assert server.http.post("/v1/batches", content=b" " * guard.JSON_BODY, headers=json).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/chat/completions"])
+def test_a_body_that_stands_still_is_given_up(serve: Serve, path: str) -> None:
+    server = serve(stall_seconds=0.2)
+    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port or 0), timeout=10) as client:
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n"
+        )
+        client.sendall(head.encode() + b'{"model"')
+        assert client.recv(4_096).startswith(b"HTTP/1.1 408 ")
+
+
+def test_what_is_open_to_all_reads_no_body(server: Server) -> None:
+    assert server.http.request("GET", "/healthz", content=iter([b" " * 65_536] * 32), headers=JSON).status_code == 200
 
 
 def test_no_cors_header_is_ever_sent(server: Server) -> None:

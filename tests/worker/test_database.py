@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
-from worker.database import Database
+from worker.database import Database, DatabaseAway
 
 
 def test_a_loop_awaits_what_was_written(database: Database) -> None:
@@ -48,3 +48,14 @@ def test_a_write_that_is_cancelled_before_its_turn_is_called_off(tmp_path: Path)
     database.write(lambda session: ran.append(3))
     assert ran == [3]
     database.close()
+
+
+def test_who_writes_when_it_was_closed_does_not_wait_for_ever(database_url: str) -> None:
+    database = Database(database_url)
+    assert database.write(lambda session: 1) == 1
+    database.close()
+    if database.sqlite:  # a pool of Postgres connections opens again
+        with pytest.raises(DatabaseAway):
+            database.write(lambda session: 2)
+        with pytest.raises(DatabaseAway):
+            asyncio.run(database.written(lambda session: 3))

@@ -48,8 +48,13 @@ def delete_batches(session: Session, kinds: Sequence[Kind], age: float) -> int:
 
 
 def _delete(session: Session, kind: Kind, status: BatchStatus, age: float) -> int:
-    """Looks at the first of them only: they ended much in the order of their numbers, and there may be millions."""
+    """Of held jobs, the first are looked at only: they ended much in the order of their numbers, and may be millions.
+
+    Others may have ended late, or been retried: those behind them are not to wait.
+    """
     mine = select_model(Batch).where(Batch.kind == kind, Batch.status == status, batches.visible())
+    if kind is not Kind.HELD:
+        mine = mine.where(expiry.ended() <= clock.now() - age)
     first = session.exec(mine.order_by(col(Batch.number)).limit(LOOKED_AT).with_for_update(skip_locked=True)).all()
     now = float(session.connection().execute(select(clock.now())).scalar_one())
     ended = [batch for batch in first if (listing.ended_at(batch) or now) <= now - age]

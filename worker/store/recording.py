@@ -95,8 +95,10 @@ class _Book:
 
     def outlived(self, end: Ended, *, is_new: bool) -> None:
         """Its batch has ended and was deleted: what the call used still counts (store/erasing.py sums it up)."""
-        if end.batch in self.batches and is_new:
+        batch = self.batches.get(end.batch)
+        if batch is not None and is_new:
             self.attempt_rows.append(rows.attempt_values(end))
+            self._spend(batch, end)
         elif is_new:
             log.warning("a call of a batch deleted long ago has ended and is counted nowhere: %s", end.deployment)
 
@@ -197,6 +199,10 @@ class _Book:
         if purse := self._purse(batch):
             purse.reserved += cost
 
+    def _spend(self, batch: rows.BatchRow, end: Ended) -> None:
+        if purse := self._purse(batch):
+            purse.spend(end.cost or 0)
+
     def _wait_for_budget(self, batch: rows.BatchRow, purse: Purse, cost: int) -> None:
         """Until the period ends; while other calls of the key are in flight, which may leave room, only for a moment.
 
@@ -210,8 +216,7 @@ class _Book:
         self.attempt_rows.append(rows.attempt_values(end))
         self.touched_tallies.add((tally.batch, tally.route))
         batch.attempts += 1
-        if purse := self._purse(batch):
-            purse.spend(end.cost or 0)
+        self._spend(batch, end)
         for sums in (batch, tally):
             sums.retries += end.outcome is Outcome.RETRY
             sums.rate_limited += end.outcome is Outcome.RATE_LIMITED

@@ -18,6 +18,9 @@ from worker.tables import BATCH, DELIVERY, DELIVERY_ATTEMPT, ENDPOINT, Batch, Ev
 from worker.tables.webhooks import Delivery, DeliveryAttempt, WebhookEndpoint, WebhookSecret
 from worker.webhooks import signature, target
 
+MOST_REMOVED = 500
+"""Endpoints in one transaction."""
+
 
 class Sent(NamedTuple):
     """A delivery, its event, and the id of its batch."""
@@ -129,10 +132,17 @@ def remove(session: Session, owner: str, id: str) -> bool:
 
 
 def remove_unused(session: Session) -> int:
-    """Endpoints whose batches are all gone; how many."""
+    """Endpoints whose batches are all gone; how many.
+
+    Locked first and judged afterwards: a create under way, which has locked one, may be giving it a batch.
+    """
     used = select(BATCH.c.number).where(BATCH.c.webhook_endpoint == ENDPOINT.c.id).exists()
     owed = select(DELIVERY.c.id).where(DELIVERY.c.endpoint == ENDPOINT.c.id).exists()
-    return session.connection().execute(delete(ENDPOINT).where(ENDPOINT.c.of_batches, ~used, ~owed)).rowcount
+    unused = (ENDPOINT.c.of_batches, ~used, ~owed)
+    connection = session.connection()
+    free = select(ENDPOINT.c.id).where(*unused).limit(MOST_REMOVED).with_for_update(skip_locked=True)
+    ids = connection.execute(free).scalars().all()
+    return connection.execute(delete(ENDPOINT).where(ENDPOINT.c.id.in_(ids), *unused)).rowcount
 
 
 def deliveries(session: Session, owner: str, endpoint: str, *, limit: int, batch: str | None = None) -> list[Sent]:

@@ -1,24 +1,27 @@
 """Held calls over HTTP; the engine is played by the test, which answers when it likes."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from api import guard
+from api.holder import Holder
 from api.routes import held as routes
 from tests import grist
-from tests.api.conftest import Serve, Server
+from tests.api.conftest import Serve, Server, Stage
 from tests.polling import until
 from worker import config, output_line
 from worker.routes import Routes
 from worker.settings import Settings
-from worker.states import Outcome
-from worker.store import recording, slices
+from worker.states import Kind, Outcome
+from worker.store import old, recording, slices
+from worker.store.held import Held
 from worker.tables import BATCH, REQUEST_BODY
 
 MESSAGES = [{"role": "user", "content": "Grind."}]
@@ -225,6 +228,50 @@ def test_equal_requests_on_purpose_are_two_jobs(server: Server, pool: ThreadPool
     answer(server, 0)
     answer(server, 1)
     assert first.result().headers["x-gristmill-job"] != second.result().headers["x-gristmill-job"]
+
+
+def test_a_key_whose_job_was_deleted_says_so(server: Server, pool: ThreadPoolExecutor) -> None:
+    """Nothing would ever answer for it."""
+    asked = pool.submit(post, server, idempotency_key="k1")
+    answer(server)
+    asked.result()
+    assert server.database.write(lambda session: old.delete_batches(session, [Kind.HELD], -1.0)) == 1
+    again = post(server, idempotency_key="k1")
+    assert (again.status_code, again.json()["error"]["code"]) == (404, "job_deleted")
+    assert post(server, {"url": "/v1/chat/completions", "body": CHAT}, "jobs", idempotency_key="k2").status_code == 202
+
+
+def test_an_answer_that_comes_as_its_client_goes_was_not_delivered(
+    server: Server, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        gone = asyncio.Event()
+        sent: list[dict[str, Any]] = [{"type": "http.request", "body": json.dumps(CHAT).encode(), "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if sent:
+                return sent.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        async def answered(self: Holder, job: Held) -> bytes:
+            gone.set()
+            return output_line.answered(job.job, None, 200, None, json.dumps(COMPLETION).encode())
+
+        monkeypatch.setattr(Holder, "answer", answered)
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+        await stage.app({**scope, "query_string": b"", "client": None, "root_path": ""}, receive, send)
+        await cast(Any, stage.app).state.holder.closed()
+
+    asyncio.run(main())
+    assert said[0]["status"] == routes.CLIENT_GONE
+    assert bodies(server)[0].abandoned_at and bodies(server)[0].delivered_at is None
 
 
 def test_two_hundred_calls_are_held_by_one_look_at_a_time(server: Server) -> None:

@@ -1,8 +1,11 @@
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
+from sqlalchemy import text
 from sqlmodel import Session, select
 
 from tests import rows
+from tests.polling import until
 from worker.database import Database
 from worker.states import BatchStatus, Kind
 from worker.store import endings, fan_out, webhooks
@@ -92,3 +95,25 @@ def test_endpoints_of_batches_go_when_their_batches_are_gone(database: Database)
     assert database.write(webhooks.remove_unused) == 1
     with database.read() as session:
         assert [row.id for row in webhooks.page(session, "local", limit=9)] == [mine]
+
+
+def test_an_endpoint_that_is_about_to_get_a_batch_stays(database: Database) -> None:
+    old = database.write(partial(finish, url=URL))
+    database.write(lambda session: setattr(session.get_one(Batch, old.number), "webhook_endpoint", None))
+
+    def create(session: Session) -> Future[int]:
+        row = webhooks.for_batches(session, "local", URL)
+        removal = pool.submit(database.write, webhooks.remove_unused)
+        until(lambda: database.sqlite or removal.done() or is_waiting(database))
+        rows.add_batch(session).webhook_endpoint = row.id
+        return removal
+
+    with ThreadPoolExecutor(1) as pool:
+        assert database.write(create).result() == 0
+
+
+def is_waiting(database: Database) -> bool:
+    """Whether a transaction waits for another one's lock."""
+    with database.read() as session:
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(session.connection().execute(waiting).scalar_one())

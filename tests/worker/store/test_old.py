@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests import grist, rows
 from worker import clock, erasure, ids, tables
 from worker.database import Database
@@ -46,6 +48,17 @@ def test_batches_and_held_jobs_go_at_their_own_age(database: Database) -> None:
     while erasure.retire(database, Policy(batches=90 * DAY, held=7 * DAY)):
         continue
     assert visible(database) == kept | {running.number}
+
+
+def test_batches_that_were_retried_lately_do_not_keep_those_behind_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(old, "LOOKED_AT", 2)
+    kept = {ended(database, 1) for _ in range(3)}
+    ended(database, 91)
+    while erasure.retire(database, Policy(batches=90 * DAY)):
+        continue
+    assert visible(database) == kept
 
 
 def test_uploads_go_unless_a_batch_needs_them(database: Database) -> None:

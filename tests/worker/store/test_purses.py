@@ -8,7 +8,7 @@ from tests import grist, rows, truth
 from tests.grist import Worker
 from worker.database import Database
 from worker.states import Outcome
-from worker.store import api_keys, batches, dispatching, progress, purses, reaping, recording
+from worker.store import api_keys, batches, deletion, dispatching, progress, purses, reaping, recording
 from worker.store.batches import BudgetSpent
 from worker.store.purses import Purse
 from worker.tables import SPEND, TALLY
@@ -151,6 +151,20 @@ def test_what_was_reserved_comes_back(database: Database, worker: Worker, crashe
     worker.record(grist.end(claim, claim.jobs[0], reserved=50, cost=50))
     assert (purse(database, ann).reserved, purse(database, ann).left()) == (0, 50)
     truth.check(database)
+
+
+def test_a_call_that_outlives_its_deleted_batch_is_spent(database: Database, worker: Worker) -> None:
+    ann = key(database, budget_day=100)
+    number, [slice] = add(database, 2, api_key=ann)
+    claim = worker.begin(slice, cost=20)
+    grist.change(database, number, status="cancelled", cancelled_at=1.0, open=0)
+    id = grist.batch(database, number).id
+    database.write(lambda session: deletion.delete(session, "local", id))
+    end = grist.end(claim, claim.jobs[0], reserved=20, cost=30)
+    for again in (False, True):
+        worker.record(end, again=again)
+    worker.release(claim)
+    assert (purse(database, ann).reserved, purse(database, ann).left()) == (0, 70)
 
 
 def test_an_answer_that_is_stored_twice_is_spent_once(database: Database, worker: Worker) -> None:
