@@ -30,7 +30,7 @@ import typing
 
 from typing_extensions import override
 
-from providers import json_text
+from providers import json_text, rate_limits
 from providers import usage as usages
 from providers import verdict as verdicts
 
@@ -114,7 +114,8 @@ class _RateLimited(ProviderError):
     @property
     @override
     def verdict(self) -> verdicts.Verdict:
-        return verdicts.RateLimited(self.kind, self.retry_after)
+        quota = self.type if self.type in rate_limits.QUOTAS else None
+        return verdicts.RateLimited(self.kind, self.retry_after, quota)
 
 
 class _Pausing(ProviderError):

@@ -8,4 +8,7 @@ _MAX_VALUE = 200
 
 def select(headers: collections.abc.Mapping[str, str]) -> dict[str, str]:
     """From names in lower case; values of more than 200 characters are left out."""
-    return {name: value for name, value in headers.items() if name.startswith(_PREFIXES) and len(value) <= _MAX_VALUE}
+    found = {name: value for name, value in headers.items() if name.startswith(_PREFIXES) and len(value) <= _MAX_VALUE}
+    if found and (date := headers.get("date")) is not None:
+        found["date"] = date
+    return found

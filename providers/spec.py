@@ -3,6 +3,8 @@
 import dataclasses
 import typing
 
+from providers import rate_limits
+
 Auth = typing.Literal["bearer", "none"]
 
 
@@ -25,6 +27,8 @@ class ProviderSpec:
     scope_of: typing.Literal["model", "account"] = "model"  # whose quota a call spends
     genai_prices: str | None = None  # its id in genai-prices; None: never priced from there
     cost_field: str | None = None  # the field of "usage" in which the provider says the cost in USD
+    quota_headers: tuple[rate_limits.QuotaHeaders, ...] = rate_limits.OPENAI  # in which it tells its limits
+    counts_maximum: bool = False  # its token quota is charged with the asked maximum, not with what was written
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrency: int | None = None

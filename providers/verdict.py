@@ -36,6 +36,7 @@ class RateLimited:
 
     kind: LimitKind
     wait: float | None = None  # seconds, a floor set by the provider
+    quota: str | None = None  # which one is spent (providers/rate_limits.py), where the provider says
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

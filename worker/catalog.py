@@ -1,12 +1,23 @@
 """What the configuration says of a route: who serves it, within which limits, at which price."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from providers import rate_limits
 from providers.cost import Cost
 from providers.deployment import Deployment
 from providers.price import PER_MILLION, Price, Rates
 from providers.pricing import PriceBook
+from providers.rate_limits import (
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    REQUESTS,
+    REQUESTS_DAY,
+    TOKENS,
+    TOKENS_DAY,
+    QuotaHeaders,
+)
 from providers.usage import Usage
 from worker.config import Config
 from worker.routes import Route, RouteError, Routes
@@ -17,11 +28,22 @@ SLICE_JOBS = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScopeLimits:
-    """A scope's quota as configured; None where nothing is said. ``share`` is already taken off."""
+    """What a scope may take, as configured; the provider's own words correct it (worker/limiter)."""
 
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
+    told: Mapping[str, float] = field(default_factory=dict)
+    """Quotas (providers/rate_limits.py) that somebody configured, a minute or a day."""
+    known: Mapping[str, float] = field(default_factory=dict)
+    """Quotas learned earlier."""
     concurrency: int | None = None
+    share: float = 1.0
+    """The part of every limit that may be used."""
+    dialect: tuple[QuotaHeaders, ...] = rate_limits.OPENAI
+
+    @property
+    def requests_per_minute(self) -> float | None:
+        """As far as is known, the share taken off."""
+        limits = [limits[REQUESTS] for limits in (self.told, self.known) if REQUESTS in limits]
+        return min(limits) * self.share if limits else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +104,20 @@ class Catalog:
             return frozenset()
 
     def limits(self, deployment: Deployment) -> ScopeLimits:
-        section = self.routes.providers[deployment.provider].config
-        spec, share = deployment.spec, section.share or 1.0
-        requests, tokens = section.rpm or spec.requests_per_minute, section.tpm or spec.tokens_per_minute
+        section, spec = self.routes.providers[deployment.provider].config, deployment.spec
+        told = {
+            REQUESTS: section.rpm or spec.requests_per_minute,
+            TOKENS: section.tpm or spec.tokens_per_minute,
+            INPUT_TOKENS: section.input_tpm,
+            OUTPUT_TOKENS: section.output_tpm,
+            REQUESTS_DAY: section.rpd,
+            TOKENS_DAY: section.tpd,
+        }
         return ScopeLimits(
-            requests_per_minute=requests * share if requests else None,
-            tokens_per_minute=tokens * share if tokens else None,
+            told={quota: limit for quota, limit in told.items() if limit},
             concurrency=section.concurrency or spec.concurrency,
+            share=section.share,
+            dialect=spec.quota_headers,
         )
 
     def max_retries(self, deployment: Deployment) -> int:

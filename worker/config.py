@@ -54,6 +54,10 @@ class ProviderConfig(_Section):
     auth: Literal["bearer", "none"] | None = None
     rpm: Annotated[int, pydantic.Field(gt=0)] | None = None
     tpm: Annotated[int, pydantic.Field(gt=0)] | None = None
+    input_tpm: Annotated[int, pydantic.Field(gt=0)] | None = None
+    output_tpm: Annotated[int, pydantic.Field(gt=0)] | None = None
+    rpd: Annotated[int, pydantic.Field(gt=0)] | None = None
+    tpd: Annotated[int, pydantic.Field(gt=0)] | None = None
     concurrency: Annotated[int, pydantic.Field(gt=0)] | None = None
     share: Annotated[float, pydantic.Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     headers: Mapping[str, str] = {}

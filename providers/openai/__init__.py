@@ -3,6 +3,7 @@
 from providers import spec
 
 SPEC = spec.ProviderSpec(
+    counts_maximum=True,
     name="openai",
     title="OpenAI",
     docs_url="https://platform.openai.com/docs/api-reference",

@@ -19,6 +19,8 @@ from worker.store import dispatching, processes, scopes, slices
 
 AHEAD_SECONDS = 20.0
 """Of a limited scope, this much of its quota may be outside SQL, or one slice for each process."""
+KEPT_PART = 8
+"""One of so many places of a provider's workers is kept for batches of which nothing is outside SQL."""
 SMALL = 0.25
 """Slices with fewer open jobs than this part of a full one are merged before they are published again."""
 HELD_AT_ONCE = 500
@@ -230,7 +232,10 @@ class _Survey:
 
     def _fit(self, batch: Any, row: Any, routes: dict[str, Deployment]) -> Choice | None:
         deployment = routes[row.route]
-        if self._room(deployment.provider) <= 0 or self._route_slices[row.route] >= self._most(deployment, row):
+        is_first = self._batch_slices[batch.number] == 0
+        if self._room(deployment.provider) <= (0 if is_first else self._kept(deployment.provider)):
+            return None
+        if not is_first and self._route_slices[row.route] >= self._most(deployment, row):
             return None
         probe = deployment.scope if deployment.scope in self._paused else None
         if probe is not None and probe in self._probing:
@@ -240,9 +245,15 @@ class _Survey:
         return Choice(row.id, batch.number, batch.id, deployment.provider, row.open, probe)
 
     def _room(self, provider: str) -> int:
+        return self._slots(provider) - self._slices_of[provider]
+
+    def _kept(self, provider: str) -> int:
+        """Places that long batches leave to the first slices of others, so that short ones never wait for a slice."""
+        return self._slots(provider) // KEPT_PART
+
+    def _slots(self, provider: str) -> int:
         queue = provider_queue(provider)
-        slots = sum(worker.slots for worker in self._workers if queue in worker.queues)
-        return slots - self._slices_of[provider]
+        return sum(worker.slots for worker in self._workers if queue in worker.queues)
 
     def _most(self, deployment: Deployment, row: Any) -> float:
         limit = self._catalog.limits(deployment).requests_per_minute

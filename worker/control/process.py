@@ -67,7 +67,7 @@ def run_control(wiring: Wiring, *, name: str, slots: int) -> None:
     def drain(**_: Any) -> None:
         engine.drain()
 
-    engine.start(process.full_name(name), queues, slots, urgent=True)
+    engine.start(process.full_name(name), queues, slots)
     leader.start()
     worker_shutting_down.connect(drain)
     process.serve(app, name, slots + HELD_SLOTS, queues)

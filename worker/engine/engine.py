@@ -20,6 +20,7 @@ from worker.blobs import BlobMissing, Blobs
 from worker.catalog import Catalog
 from worker.database import Database, DatabaseAway
 from worker.engine.bodies import Bodies
+from worker.engine.forecasts import Forecasts
 from worker.engine.recorder import Recorder
 from worker.engine.rests import Rests
 from worker.engine.slice_run import SliceRun
@@ -60,11 +61,11 @@ class Engine:
         self.process = owner.myself()
         self._database = database
         self._redis_url = redis_url
-        self._urgent = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._runs: dict[tuple[int, int], SliceRun] = {}
         self._taken_over: set[asyncio.Task[None]] = set()
+        self.forecasts = Forecasts()
         self.rests = Rests(self._in_thread)
         self._stop_seen: dict[int, float] = {}
         self._held_before: set[tuple[int, int]] = set()
@@ -72,9 +73,8 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
 
-    def start(self, name: str, queues: list[str], slots: int, *, urgent: bool = False) -> None:
-        """Open everything. ``urgent``: in shared quotas its calls go before other processes'. Raises DatabaseAway."""
-        self._urgent = urgent
+    def start(self, name: str, queues: list[str], slots: int) -> None:
+        """Open everything. Raises DatabaseAway."""
         self._database.write(lambda session: processes.register(session, self.process, name, queues, slots))
         self._keys.look()
         self._thread.start()
@@ -166,7 +166,7 @@ class Engine:
         self.client = Client()
         self._redis = redis.asyncio.Redis.from_url(self._redis_url, socket_timeout=5, socket_connect_timeout=5)
         budget = ProcessBudget(settings.max_in_flight, settings.max_body_bytes)
-        self._gate = Gate(Exchange(self._redis, self.process), budget, urgent=self._urgent)
+        self._gate = Gate(Exchange(self._redis, self.process), budget, _die_if_failed)
         self._alone = asyncio.Lock()
         self.recorder = Recorder(
             self._database, self.process, gap=settings.flush_gap_seconds, rows=settings.flush_rows, seen=self._see

@@ -14,7 +14,10 @@ from providers.verdict import GiveUp, LimitKind, Pause, PauseReason, RateLimited
 from worker.blobs import BlobError
 from worker.engine import backoff, outcome
 from worker.engine.outcome import Call
-from worker.limiter.gate import PATIENCE, Cost, ScopeGate
+from worker.limiter.answers import Refusal
+from worker.limiter.cost import Cost
+from worker.limiter.gate import PATIENCE, ScopeGate
+from worker.limiter.line import Standing
 from worker.states import Kind, Outcome
 from worker.store.calls import Ended, Start
 from worker.store.slices import Claim, ClaimedJob
@@ -140,7 +143,9 @@ class SliceRun:
     async def _admit(self, due: list[OpenJob], deployment: Deployment) -> bool:
         """Ask the quota, then SQL; what both allow begins."""
         gate = self.engine.gate_of(deployment)
-        admission = await gate.admit([one.cost for one in due])
+        for one in due:
+            one.cost = self._cost(one.job, deployment)
+        admission = await gate.admit([one.cost for one in due], self._standing())
         if admission.count == 0:
             self._rest = time.monotonic() + admission.wait
             return False
@@ -179,12 +184,20 @@ class SliceRun:
             request = await self._request(one.job, deployment)
             result = await call_provider(self.engine.client, deployment, request)
             ended = outcome.succeeded(call, result, self.engine.catalog, time.monotonic() - began)
-            gate.answered(refused=False)
-            self.engine.rests.fine(deployment.scope)
             if result.usage is not None:
                 tokens = result.usage.input_tokens + result.usage.output_tokens
+                self.engine.forecasts.note(
+                    self.claim.batch, self.claim.route, one.job.output_tokens, result.usage.output_tokens
+                )
+            gate.answers.accepted(
+                seconds=time.monotonic() - began,
+                tokens=one.cost.tokens if tokens is None else tokens,
+                headers=result.headers,
+                sent_at=began,
+            )
+            self.engine.rests.fine(deployment.scope)
         except ProviderError as error:
-            ended = self._failed(call, one, error, gate, time.monotonic() - began)
+            ended = self._failed(call, one, error, gate, began)
         except BlobError as error:
             ended = outcome.unreadable(call, str(error))
         except asyncio.CancelledError:
@@ -202,14 +215,20 @@ class SliceRun:
         if self._probe == deployment.scope and ended.outcome is not Outcome.ABANDONED:
             self._probed(deployment.scope)
 
-    def _failed(self, call: Call, one: OpenJob, error: ProviderError, gate: ScopeGate, seconds: float) -> Ended:
-        kind = self._judge(call, one, error, gate)
+    def _failed(self, call: Call, one: OpenJob, error: ProviderError, gate: ScopeGate, began: float) -> Ended:
+        seconds = time.monotonic() - began
+        if isinstance(error.verdict, RateLimited):
+            gate.refused(_refusal(error, error.verdict), headers=error.headers, sent_at=began)
+        elif error.status_code is not None:
+            broken = error.status_code >= 500
+            gate.answers.accepted(seconds=seconds, broken=broken, headers=error.headers, sent_at=began)
+        kind = self._judge(call, one, error)
         if kind is not Outcome.FAILED:
             self._waiting.append(one)
         return outcome.failed(call, error, kind, self.engine.catalog, seconds)
 
-    def _judge(self, call: Call, one: OpenJob, error: ProviderError, gate: ScopeGate) -> Outcome:
-        """Act on the verdict: when the job is due again, what the scope has to know."""
+    def _judge(self, call: Call, one: OpenJob, error: ProviderError) -> Outcome:
+        """Act on the verdict: when the job is due again, whether the scope rests."""
         scope, now = call.deployment.scope, time.monotonic()
         match error.verdict:
             case Pause(reason=PauseReason.AUTH) if self._probe is None and self._key_has_changed(call.deployment):
@@ -219,19 +238,15 @@ class SliceRun:
                 self._pause(scope, reason, error, wait)
                 one.ready_at = now
                 return Outcome.PAUSED
-            case RateLimited(kind=limit, wait=wait):
+            case RateLimited(wait=wait):
                 one.refusals += 1
-                seconds = backoff.limited(one.refusals, wait)
-                one.ready_at = now + seconds
-                gate.answered(refused=True, floor=wait or 1.0, force=limit in (LimitKind.RAMP, LimitKind.DAILY))
+                one.ready_at = now + backoff.limited(one.refusals, wait)
                 if self.engine.rests.limited(scope):
                     self._pause(scope, "no_progress", error, wait)
                 return Outcome.RATE_LIMITED
             case Transient(wait=wait):
-                gate.answered(refused=False)
                 return self._transient(call, one, error, wait)
             case GiveUp():
-                gate.answered(refused=False)
                 self.engine.rests.fine(scope)
                 return Outcome.FAILED
 
@@ -278,6 +293,17 @@ class SliceRun:
         self._done = self._done or done
         self._changed.set()
 
+    def _cost(self, job: ClaimedJob, deployment: Deployment) -> Cost:
+        output_tokens = job.output_tokens
+        if not deployment.spec.counts_maximum:
+            output_tokens = self.engine.forecasts.output_tokens(self.claim.batch, self.claim.route, output_tokens)
+        return Cost(job.input_tokens, output_tokens, job.length)
+
+    def _standing(self) -> Standing:
+        claim = self.claim
+        held = claim.kind == Kind.HELD
+        return Standing(batch=claim.batch, priority=claim.priority, held=held, answered=claim.answered)
+
     def _deployment(self) -> Deployment | None:
         return self.engine.deployment(self.claim.route, self._probe)
 
@@ -297,7 +323,7 @@ class SliceRun:
         price = job.input_tokens * (self.claim.input_price or 0) + job.output_tokens * (self.claim.output_price or 0)
         return OpenJob(
             job=job,
-            cost=Cost(job.input_tokens + job.output_tokens, job.length),
+            cost=Cost(job.input_tokens, job.output_tokens, job.length),
             price=price,
             ready_at=now + job.wait,
             failures=job.attempts,
@@ -315,3 +341,10 @@ class SliceRun:
         )
         first = min((max(self._rest, one.ready_at) for one in self._waiting), default=now) - now
         await self.engine.release(self.claim, wait=first if first > 0 else None, waits=waits)
+
+
+def _refusal(error: ProviderError, verdict: RateLimited) -> Refusal:
+    """A floor rests the whole scope at once where a spent quota, and not a moment's crowd, is the reason."""
+    limit, wait = verdict.kind, verdict.wait
+    cause = "concurrency" if limit is LimitKind.CONCURRENCY else verdict.quota or ""
+    return Refusal(cause=cause, floor=wait or 1.0, force=limit in (LimitKind.RAMP, LimitKind.DAILY))

@@ -1,18 +1,19 @@
 """The script that every worker process exchanges with, and the values that go in and out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import Any
 
+import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from providers.rate_limits import QUOTAS, QuotaState
 from worker.catalog import ScopeLimits
 
-SLOTS_TTL_MS = 10_000
-"""A process that is silent for so long gives up its part of a scope's concurrency."""
-
-URGENT_MS = 2_500
-"""For so long what an urgent process has asked for is kept from the others; it asks again every second."""
+SILENT_MS = 10_000
+"""A process that says nothing for so long gives up its part of a scope."""
 
 
 class LimiterAway(Exception):
@@ -20,32 +21,72 @@ class LimiterAway(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class QuotaAsk:
+    """What a process wants of one quota, and what it knows of it. Amounts are requests or tokens."""
+
+    told: float | None = None
+    """As configured, a minute or a day; the provider's own word may only lower it."""
+    known: float | None = None
+    """As learned earlier, for a Valkey that has forgotten."""
+    want: float = 0
+    least: float = 0
+    """What the first waiting call lacks."""
+    unspent: float = 0
+    refund: float = 0
+    """Given back; negative: used and not taken."""
+    seen: QuotaState | None = None
+    seen_age: float = 0
+    """Seconds since the call was sent whose answer told ``seen``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """What a process wants of a scope and has to tell; seconds, requests, tokens. A refund below 0 is a debt.
+    """One report and request. Counts are since the last exchange, but for ``busy`` and ``waiting``."""
 
-    ``urgent``: what it cannot get now is kept for it, also from those who asked before.
-    """
-
-    requests: int = 0
-    tokens: int = 0
-    least_tokens: int = 0
-    refund_requests: int = 0
-    refund_tokens: int = 0
-    slots: int = 0
+    quotas: Mapping[str, QuotaAsk] = field(default_factory=dict)
+    waiting: int = 0
     busy: int = 0
-    urgent: bool = False
+    busy_tokens: int = 0
+    sent: int = 0
+    accepted: int = 0
+    """Answers that were not 429s."""
+    accepted_tokens: int = 0
+    refused: int = 0
+    """Answers that were 429s."""
+    broken: int = 0
+    """Answers that were failures of the provider."""
     answers: str = ""
-    floor: float = 0.0
+    """``0`` for each accepted one, ``1`` for each 429, in their order; the last fifty."""
+    cause: str = ""
+    """What the last 429 named: ``requests``, ``tokens``, ``concurrency`` or ``unnamed``."""
+    seconds: float = 0
+    """Mean length of the answered calls."""
+    floor: float = 0
+    """Longest wait that a 429 named."""
     force: bool = False
+    """The floor rests the scope at once."""
+    urgent: Mapping[str, float] = field(default_factory=dict)
+    """What of this process's waiting calls goes before the calls of other processes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuotaGrant:
+    granted: float
+    limit: float
+    """A minute or a day, ``share`` taken off."""
+    level: float
+    by: str
+    """Who told the limit: ``config``, ``headers`` or ``refusals``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
     """What it got. ``wait``: seconds until more may be granted; ``rest``: seconds in which nothing will be."""
 
-    requests: int
-    tokens: int
+    quotas: Mapping[str, QuotaGrant]
     slots: int
+    window: float
+    """Calls in flight that the scope bears, as far as is known, of all processes."""
     wait: float
     rest: float
 
@@ -60,23 +101,61 @@ class Exchange:
 
     async def take(self, scope: str, limits: ScopeLimits, ask: Ask) -> Grant:
         """Raises LimiterAway."""
-        arguments: list[str | int | float] = [
-            "process", self._process, "ttl_ms", SLOTS_TTL_MS,
-            "requests_limit", limits.requests_per_minute or 0, "tokens_limit", limits.tokens_per_minute or 0,
-            "concurrency_limit", limits.concurrency or 0,
-            "requests", ask.requests, "tokens", ask.tokens, "least_tokens", ask.least_tokens,
-            "refund_requests", ask.refund_requests, "refund_tokens", ask.refund_tokens,
-            "slots", ask.slots, "busy", ask.busy, "answers", f"x{ask.answers}", "floor_ms", round(ask.floor * 1000),
-            "force", int(ask.force), "urgent", int(ask.urgent), "urgent_ms", URGENT_MS,
-        ]  # fmt: skip
+        key = self._prefix + scope
+        keys = [key, f"{key}:processes", *(f"{key}:given:{quota}" for quota in QUOTAS)]
         try:
-            requests, tokens, slots, wait, rest = await self._script(keys=[self._prefix + scope], args=arguments)
+            answer = await self._script(keys=keys, args=[orjson.dumps(self._message(limits, ask))])
         except (RedisError, OSError) as error:
-            raise LimiterAway(f"the limiter does not answer: {type(error).__name__}") from error
-        return Grant(
-            requests=int(requests),
-            tokens=int(float(tokens)),
-            slots=int(slots),
-            wait=int(wait) / 1000,
-            rest=int(rest) / 1000,
-        )
+            why = str(error) if isinstance(error, ResponseError) else type(error).__name__
+            raise LimiterAway(f"the limiter does not answer: {why}") from error
+        return read_grant(orjson.loads(answer))
+
+    def _message(self, limits: ScopeLimits, ask: Ask) -> dict[str, Any]:
+        return {
+            "process": self._process,
+            "ttl": SILENT_MS,
+            "share": limits.share,
+            **({} if limits.concurrency is None else {"concurrency": limits.concurrency}),
+            "quotas": {quota: _quota(one) for quota, one in ask.quotas.items()},
+            "waiting": ask.waiting,
+            "busy": ask.busy,
+            "busy_tokens": ask.busy_tokens,
+            "sent": ask.sent,
+            "accepted": ask.accepted,
+            "accepted_tokens": ask.accepted_tokens,
+            "refused": ask.refused,
+            "broken": ask.broken,
+            "answers": ask.answers,
+            "cause": ask.cause,
+            "seconds": ask.seconds,
+            "floor": ask.floor * 1000,
+            "force": ask.force,
+            "urgent": ask.urgent,
+        }
+
+
+def _quota(ask: QuotaAsk) -> dict[str, Any]:
+    message: dict[str, Any] = {"want": ask.want, "least": ask.least, "unspent": ask.unspent, "refund": ask.refund}
+    if ask.told is not None:
+        message["told"] = ask.told
+    if ask.known is not None:
+        message["known"] = ask.known
+    if ask.seen is not None:
+        message["seen"] = {
+            "limit": ask.seen.limit,
+            "remaining": ask.seen.remaining,
+            "reset": -1 if ask.seen.reset is None else ask.seen.reset * 1000,
+            "age": ask.seen_age * 1000,
+        }
+    return message
+
+
+def read_grant(answer: dict[str, Any]) -> Grant:
+    quotas = answer["quotas"] or {}  # Lua writes an empty table as {} or [], whichever it likes
+    return Grant(
+        quotas={quota: QuotaGrant(**one) for quota, one in quotas.items()} if quotas else {},
+        slots=int(answer["slots"]),
+        window=answer["window"],
+        wait=answer["wait"] / 1000,
+        rest=answer["rest"] / 1000,
+    )

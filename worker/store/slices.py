@@ -42,6 +42,9 @@ class Claim:
     batch_id: str
     route: str
     alone: bool
+    priority: int = 0
+    answered: int = 0
+    """Calls for this route that its batch has made before."""
     input_file_id: str
     input_price: int | None
     output_price: int | None
@@ -118,10 +121,12 @@ def claim(session: Session, slice: int, epoch: int, holder: str, lease_seconds: 
     if taken is None:
         return None
     batch = connection.execute(
-        select(BATCH.c.id, BATCH.c.kind, BATCH.c.input_file_id, BATCH.c.line_limit).where(BATCH.c.number == taken.batch)
+        select(BATCH.c.id, BATCH.c.kind, BATCH.c.input_file_id, BATCH.c.line_limit, BATCH.c.priority).where(
+            BATCH.c.number == taken.batch
+        )
     ).one()
     prices = connection.execute(
-        select(TALLY.c.input_price, TALLY.c.output_price).where(
+        select(TALLY.c.input_price, TALLY.c.output_price, (TALLY.c.completed + TALLY.c.failed).label("answered")).where(
             TALLY.c.batch == taken.batch, TALLY.c.route == taken.route
         )
     ).one()
@@ -135,6 +140,8 @@ def claim(session: Session, slice: int, epoch: int, holder: str, lease_seconds: 
         kind=batch.kind,
         route=taken.route,
         alone=taken.alone,
+        priority=batch.priority,
+        answered=prices.answered,
         input_file_id=batch.input_file_id,
         input_price=prices.input_price,
         output_price=prices.output_price,

@@ -342,3 +342,20 @@ def test_a_held_job_that_nobody_took_is_rung_again(control: Control) -> None:
     assert control.tick() == []
     grist.change_slice(control.database, job.slice, published_at=0.0)
     assert control.tick() == [job.slice]
+
+
+def test_a_long_batch_leaves_places_to_the_first_slices_of_others(control: Control, database: Database) -> None:
+    control.workers(16)
+    long = grist.add(database, *[1] * 40)
+    assert control.batches_of(control.tick()) == {long: 14}
+    shorts = [grist.add(database, 2) for _ in range(3)]
+    assert control.batches_of(control.tick()) == dict.fromkeys(shorts[:2], 1)
+
+
+def test_a_new_batch_is_heard_where_an_old_one_has_filled_the_quota(control: Control, database: Database) -> None:
+    control.workers(16)
+    grist.add(database, *[10] * 4, routes=[SLOW])
+    assert len(control.tick()) == 1
+    assert control.tick() == []
+    short = grist.add(database, 5, routes=[SLOW])
+    assert control.batches_of(control.tick()) == {short: 1}

@@ -48,6 +48,8 @@ def claim(route: str) -> Claim:
         batch_id="batch_x",
         route=route,
         alone=False,
+        priority=0,
+        answered=0,
         input_file_id="file-x",
         input_price=None,
         output_price=None,

@@ -15,8 +15,9 @@ from providers.secret import Secret
 from providers.spec import ProviderSpec
 from worker.engine import slice_run
 from worker.engine.engine import Engine
+from worker.engine.forecasts import Forecasts
 from worker.engine.slice_run import SliceRun
-from worker.limiter.gate import Admission
+from worker.limiter.line import Admission, Standing
 from worker.states import Outcome
 from worker.store.calls import Ended, Granted, Start
 from worker.store.slices import Claim, ClaimedJob
@@ -44,8 +45,9 @@ class Played:
         self.paused: list[str] = []
         self.resumed: list[str] = []
         self.released: list[tuple[tuple[int, float, int], ...]] = []
-        self.client = self.recorder = self.bodies = self.catalog = self.rests = self
+        self.client = self.recorder = self.bodies = self.catalog = self.rests = self.answers = self
         self.settings = SimpleNamespace(lease_seconds=60.0)
+        self.forecasts = Forecasts()
         self.current = DEPLOYMENT
 
     def __getattr__(self, name: str) -> Any:
@@ -61,7 +63,7 @@ class Played:
     def gate_of(self, deployment: Deployment) -> "Played":
         return self
 
-    async def admit(self, costs: list[object]) -> Admission:
+    async def admit(self, costs: list[object], standing: Standing) -> Admission:
         return Admission(len(costs))
 
     async def start(self, start: Start) -> Granted:
@@ -103,8 +105,8 @@ def run(
 
 def claim(jobs: int) -> Claim:
     return Claim(
-        slice=7, epoch=1, owner="local", batch=1, batch_id="b", route="x/m", alone=False, input_file_id="f",
-        input_price=None, output_price=None, jobs=tuple(job(line) for line in range(1, jobs + 1)),
+        slice=7, epoch=1, owner="local", batch=1, batch_id="b", route="x/m", alone=False, priority=0, answered=0,
+        input_file_id="f", input_price=None, output_price=None, jobs=tuple(job(line) for line in range(1, jobs + 1)),
     )  # fmt: skip
 
 

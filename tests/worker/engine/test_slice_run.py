@@ -12,8 +12,9 @@ from providers.request import ProviderRequest
 from providers.spec import ProviderSpec
 from worker.engine import slice_run
 from worker.engine.engine import Engine
+from worker.engine.forecasts import Forecasts
 from worker.engine.slice_run import SliceRun
-from worker.limiter.gate import Admission
+from worker.limiter.line import Admission, Standing
 from worker.store.calls import Granted, Start
 from worker.store.slices import Claim, ClaimedJob
 
@@ -40,7 +41,7 @@ class FrozenRecorder:
 class OpenGate:
     given_back: int = 0
 
-    async def admit(self, costs: list[object]) -> Admission:
+    async def admit(self, costs: list[object], standing: Standing) -> Admission:
         return Admission(len(costs))
 
     def unused(self, costs: list[object]) -> None:
@@ -52,6 +53,7 @@ class StubEngine:
     recorder: FrozenRecorder
     gate: OpenGate = field(default_factory=OpenGate)
     settings: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(lease_seconds=0.1))
+    forecasts: Forecasts = field(default_factory=Forecasts)
     released: list[int] = field(default_factory=list)
 
     def gate_of(self, deployment: Deployment) -> OpenGate:
@@ -84,6 +86,6 @@ def _claim() -> Claim:
         model_offset=0, model_length=0, input_tokens=1, output_tokens=1, attempts=0, wait=0.0,
     )  # fmt: skip
     return Claim(
-        slice=7, epoch=1, owner="local", batch=1, batch_id="b", route="x/m", alone=False, input_file_id="f",
-        input_price=None, output_price=None, jobs=(job,),
+        slice=7, epoch=1, owner="local", batch=1, batch_id="b", route="x/m", alone=False, priority=0, answered=0,
+        input_file_id="f", input_price=None, output_price=None, jobs=(job,),
     )  # fmt: skip
