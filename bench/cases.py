@@ -162,7 +162,7 @@ def _company() -> Iterator[Case]:
         lines=1_000,
         behaviour=Behaviour(latency=0.2, rpm=3_000, burst=1.0),
         told=Told(rpm=3_000),
-        aims=(Aim(figure="company_ratio", at_most=1.1), Aim(figure="lost", at_most=0)),
+        aims=(Aim(figure="company_ratio", at_most=1.1),),
         trial="five",
     )
     yield Case(

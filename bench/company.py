@@ -25,7 +25,7 @@ def five(case: Case, kind: Kind, folder: Path) -> Figures:
     """``case.lines`` for each provider; how long three of five take, over how long they take alone."""
     alone = _time_of_good(case, kind, folder / "alone", GOOD)
     together = _time_of_good(case, kind, folder / "together", (*GOOD, DEAD, SLOW))
-    return _compared(alone, together, lost=0)
+    return _compared(alone, together)
 
 
 def beside(case: Case, kind: Kind, folder: Path) -> Figures:
@@ -50,7 +50,7 @@ def beside(case: Case, kind: Kind, folder: Path) -> Figures:
             times.append(time.monotonic() - began)
             mill.download(batch, place / "answers.jsonl")
             lost += audit.audit(SMALL, place / "answers.jsonl").lost
-    return _compared(*times, lost=lost)
+    return _compared(*times) | {"lost": float(lost)}
 
 
 def _time_of_good(case: Case, kind: Kind, folder: Path, providers: Sequence[str]) -> float:
@@ -88,5 +88,5 @@ def _until_accepted(server: Server, calls: int) -> None:
         time.sleep(0.1)
 
 
-def _compared(alone: float, together: float, *, lost: float) -> Figures:
-    return {"alone": alone, "seconds": together, "company_ratio": together / alone, "lost": lost}
+def _compared(alone: float, together: float) -> Figures:
+    return {"alone": alone, "seconds": together, "company_ratio": together / alone}

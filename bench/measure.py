@@ -78,6 +78,8 @@ def figures(case: Case, done: Done, seen: Seen, account: audit.Account) -> Figur
         found |= {"ideal": best, "over_ideal": done.seconds / best, "quota_used": best / done.seconds}
     if done.marked_empty is not None:
         found["empty_unmarked"] = abs(account.empty - done.marked_empty)
+    if len(done.peaks) > 1:
+        found |= {f"rss_mb_{name}": peak / 1e6 for name, peak in done.peaks.items()}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 

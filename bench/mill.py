@@ -175,7 +175,8 @@ class Mill:
         """By name, the embedded Valkey among them, whoever its parent is."""
         living = meter.family(child.pid for child in self._children)
         with contextlib.suppress(OSError, ValueError, KeyError, psutil.Error):
-            living.append(psutil.Process(int(json.loads((self.home / "valkey" / "state.json").read_bytes())["pid"])))
+            valkey = psutil.Process(int(json.loads((self.home / "valkey" / "state.json").read_bytes())["pid"]))
+            living += [valkey] if "valkey" in valkey.name() else []
         return dict(_named({process.pid: process for process in living}.values()))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bench.result import Result, number
 
-WIDTH, LEFT, RIGHT, ROW, HEAD = 760, 170, 140, 22, 44
+WIDTH, LEFT, RIGHT, ROW, HEAD = 860, 150, 210, 22, 44
 MINE, OTHERS, INK, FAINT = "#b5651d", "#8a9ba8", "#333333", "#777777"
 MILL = "gristmill"
 

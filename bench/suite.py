@@ -4,9 +4,12 @@ import dataclasses
 import datetime
 import os
 import platform
+import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+
+import httpx
 
 from bench import cases, company, lines, measure, result
 from bench.case import Case
@@ -19,6 +22,9 @@ from bench.server import Kind
 MILL = "gristmill"
 FLOOR = "aiohttp_retries"
 TRIALS = {"five": company.five, "beside": company.beside}
+
+FAILURES = (ClientError, EnvironmentFault, httpx.HTTPError, subprocess.SubprocessError)
+"""What ends a run, but not the suite."""
 
 Say = Callable[[str], None]
 
@@ -54,7 +60,7 @@ class Suite:
                 folder.mkdir()
                 try:
                     found = self._run(case, client, folder)
-                except (ClientError, EnvironmentFault) as error:
+                except FAILURES as error:
                     failures[client] = str(error)
                     self.say(f"  {client}: {error}")
                     continue
@@ -66,14 +72,18 @@ class Suite:
         """(which run, whose): Gristmill and a floor that it is compared with as often as each other."""
         wanted = case.peers if self.peers is None else tuple(name for name in case.peers if name in self.peers)
         is_compared = any(aim.figure == "floor_ratio" for aim in case.aims)
-        for number in range(max(self.runs, self.peer_runs)):
-            if number < self.runs:
+        runs = self._runs(case)
+        for number in range(max(runs, self.peer_runs)):
+            if number < runs:
                 yield number, MILL
-            if is_compared and number < self.runs:
+            if is_compared and number < runs:
                 yield number, FLOOR
             for name in wanted:
                 if number < self.peer_runs and not (is_compared and name == FLOOR):
                     yield number, name
+
+    def _runs(self, case: Case) -> int:
+        return 1 if case.is_slow else self.runs
 
     def _run(self, case: Case, client: str, folder: Path) -> Figures:
         if case.trial in TRIALS:
@@ -87,11 +97,12 @@ class Suite:
     def _result(self, case: Case, middles: dict[str, Figures], failures: dict[str, str]) -> Result:
         if mine := middles.get(MILL):
             mine |= self._compared(case, mine, middles)
+            _align(middles, mine.get("ideal"))
         return Result(
             case=case.name,
             title=case.title,
             lines=case.lines,
-            runs=self.runs,
+            runs=self._runs(case),
             server=self.kind.name,
             measured_at=datetime.datetime.now(datetime.UTC).date().isoformat(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
@@ -111,6 +122,14 @@ class Suite:
             if cpu := other.figures.get(MILL, {}).get("cpu_ms"):
                 found["cpu_ratio"] = mine["cpu_ms"] / cpu
         return found
+
+
+def _align(middles: dict[str, Figures], best: float | None) -> None:
+    """The ideal is that of all lines, also for whoever lost some and so used fewer tokens."""
+    if best:
+        for figures in middles.values():
+            seconds = figures["seconds"]
+            figures |= {"ideal": best, "over_ideal": seconds / best, "quota_used": best / seconds}
 
 
 SHOWN = {

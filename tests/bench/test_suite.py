@@ -31,6 +31,10 @@ def test_what_an_aim_compares_with_runs_as_often_even_if_nobody_asks_for_it() ->
     assert turns == [(0, "gristmill"), (0, "aiohttp_retries"), (1, "gristmill"), (1, "aiohttp_retries")]
 
 
+def test_slow_cases_run_once() -> None:
+    assert list(_suite()._turns(_case("million"))) == [(0, "gristmill")]
+
+
 def test_names_are_unique_and_every_peer_is_known() -> None:
     names = [case.name for case in cases.every()]
     assert len(names) == len(set(names))
