@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
 
 from worker import clock
@@ -179,6 +180,8 @@ def _away() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError) as error:
         raise DatabaseAway(f"the database does not answer: {type(error.orig).__name__}") from error
+    except PoolTimeout as error:
+        raise DatabaseAway("the database does not answer: all connections of this process are in use") from error
 
 
 def _is_conflict(error: BaseException | None) -> bool:

@@ -6,10 +6,13 @@ Runs in a process of its own, so that it may import an SDK that is not the insta
 import io
 import json
 import sys
+import threading
 import time
-from typing import Any
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
 
 import openai
+from typing_extensions import override
 
 LINES = 12
 
@@ -94,8 +97,47 @@ def errors_are_typed(client: openai.OpenAI) -> None:
         raise AssertionError(kind)
 
 
+class Hook(BaseHTTPRequestHandler):
+    """Remembers what it was sent."""
+
+    got: ClassVar[list[tuple[dict[str, str], str]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        self.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        self.send_response(200)
+        self.end_headers()
+
+    @override
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+def hears_webhooks(client: openai.OpenAI) -> None:
+    """Older versions verify webhooks, and have no methods to manage them."""
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/hook"
+    wanted = {"name": "mine", "url": url, "event_types": ["batch.completed"]}
+    made: Any = client.post("/webhook_endpoints", body=wanted, cast_to=object)
+    batch = submit(client, upload(client, [line(1, "simulator/tiny", "Hello")]))
+    deadline = time.monotonic() + 60
+    while not (heard := [one for one in Hook.got if batch.id in one[1]]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    headers, body = heard[0]
+    event: Any = client.webhooks.unwrap(body, headers, secret=made["signing_secret"])
+    assert (event.object, event.type, event.data.id) == ("event", "batch.completed", batch.id)
+    try:
+        client.webhooks.unwrap(body.replace("batch_", "botch_"), headers, secret=made["signing_secret"])
+    except openai.InvalidWebhookSignatureError:
+        server.shutdown()
+    else:
+        raise AssertionError("a forged webhook was believed")
+
+
 if __name__ == "__main__":
     sdk = openai.OpenAI(base_url=sys.argv[1], api_key="unused")
-    for step in (completes, fails_validation, cancels, errors_are_typed):
+    for step in (completes, fails_validation, cancels, errors_are_typed, hears_webhooks):
         step(sdk)
     sys.stdout.write(f"openai {openai.__version__}: all passed\n")

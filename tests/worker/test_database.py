@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlmodel import Session
 
 from worker.database import Database, DatabaseAway
@@ -59,3 +59,17 @@ def test_who_writes_when_it_was_closed_does_not_wait_for_ever(database_url: str)
             database.write(lambda session: 2)
         with pytest.raises(DatabaseAway):
             asyncio.run(database.written(lambda session: 3))
+
+
+def test_a_process_whose_connections_are_all_in_use_is_told_as_if_it_were_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the database to come back must not die of it."""
+    engine = create_engine(database.url, pool_size=1, max_overflow=0, pool_timeout=0.05)
+    monkeypatch.setattr(database, "_reader", engine)
+    with database.read() as session:
+        session.connection()
+        with pytest.raises(DatabaseAway):
+            database.now()
+    assert database.now() > 0
+    engine.dispose()
