@@ -6,7 +6,6 @@ from sqlmodel import Session
 
 from api import errors, faults, present, schemas
 from api.services import Services
-from worker.routes import RouteError
 from worker.store import progress
 from worker.tables import Batch
 
@@ -37,12 +36,9 @@ def shown_in(session: Session, services: Services, row: Batch, *, errors: int = 
 
 
 def scopes_of(services: Services) -> Callable[[str], Collection[str]]:
-    """Whose quota a route may spend; nothing for one that leads nowhere any more."""
+    """Whose quota a route may spend. What it gives raises RouteError for a route that leads nowhere any more."""
 
     def scopes(route: str) -> Collection[str]:
-        try:
-            return {deployment.scope for deployment in services.routes.resolve(route).deployments}
-        except RouteError:
-            return ()
+        return {deployment.scope for deployment in services.routes.resolve(route).deployments}
 
     return scopes

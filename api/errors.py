@@ -135,6 +135,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DatabaseAway, _database_away)
     app.add_exception_handler(BlobError, _blob_error)
     app.add_exception_handler(batches.BudgetSpent, _budget_spent)
+    app.add_exception_handler(batches.TooDear, _budget_spent)
+    app.add_exception_handler(batches.UnknownCost, _unknown_cost)
     app.add_exception_handler(ClientDisconnect, _client_gone)
 
 
@@ -182,6 +184,10 @@ def _blob_error(request: Request, error: Exception) -> Response:
 
 def _budget_spent(request: Request, error: Exception) -> Response:
     return _api_error(request, BudgetSpent(str(error), code="insufficient_quota"))
+
+
+def _unknown_cost(request: Request, error: Exception) -> Response:
+    return _api_error(request, Forbidden(str(error), code="unknown_cost"))
 
 
 def _client_gone(request: Request, error: Exception) -> Response:

@@ -97,11 +97,8 @@ class Catalog:
         return self.routes.resolve(model)
 
     def scopes(self, model: str) -> frozenset[str]:
-        """Whose quota a route may spend; nothing for one that leads nowhere any more."""
-        try:
-            return frozenset(deployment.scope for deployment in self.resolve(model).deployments)
-        except RouteError:
-            return frozenset()
+        """Whose quota a route may spend. Raises RouteError for one that leads nowhere any more."""
+        return frozenset(deployment.scope for deployment in self.resolve(model).deployments)
 
     def limits(self, deployment: Deployment) -> ScopeLimits:
         section, spec = self.routes.providers[deployment.provider].config, deployment.spec

@@ -41,6 +41,11 @@ def rules(command: Command) -> Command:
             type=click.Choice(["pause", "refuse"]),
             help="What comes then waits for the next period (the default), or is refused; what runs waits.",
         ),
+        click.option(
+            "--allow-unknown-cost",
+            type=click.Choice(["yes", "no"]),
+            help="With a budget: whether models of unknown price may be called all the same (the default is no).",
+        ),
         click.option("--expires", metavar="TIME", help="Works for so long from now: 12h, 90d, or none."),
     ):
         command = option(command)
@@ -147,6 +152,8 @@ def _rules(database: "Database", said: dict[str, str | None]) -> Any:
         wanted["models"] = None if patterns == ["all"] else patterns
     if said["over_budget"] is not None:
         wanted["over_budget"] = said["over_budget"]
+    if said["allow_unknown_cost"] is not None:
+        wanted["allow_unknown_cost"] = said["allow_unknown_cost"] == "yes"
     for name in ("budget_day", "budget_month", "budget_batch"):
         if (sum := said[name]) is not None:
             wanted[name] = None if sum == "none" else _picousd(name, sum)
@@ -188,6 +195,7 @@ def _shown(key: "ApiKey", purse: "Purse", now: float) -> dict[str, Any]:
         **{name: getattr(key, name) for name in names},
         **money,
         "over_budget": key.over_budget,
+        "allow_unknown_cost": key.allow_unknown_cost,
         "spent_day_usd": day.spent / PICO,
         "spent_month_usd": month.spent / PICO,
         "reserved_usd": purse.reserved / PICO,

@@ -1,5 +1,7 @@
 """/v1/batches/{id}/...: what an owner does with a batch that is there."""
 
+from contextlib import suppress
+
 from fastapi import APIRouter
 from sqlmodel import Session
 
@@ -7,6 +9,7 @@ from api import batch_answer, errors, present, schemas
 from api.deps import CallerDep, ServicesDep
 from api.services import Services
 from worker import windows
+from worker.routes import RouteError
 from worker.store import batches, generations, progress, scopes
 from worker.store.batches import AtRest, Limits
 from worker.store.generations import GenerationError
@@ -113,8 +116,11 @@ def _probe_soon(services: Services, row: Batch) -> None:
     scopes_of = batch_answer.scopes_of(services)
 
     def probe(session: Session) -> None:
-        routes = progress.routes(session, row)
-        scopes.probe_soon(session, {scope for route in routes for scope in scopes_of(route)})
+        known: set[str] = set()
+        for route in progress.routes(session, row):
+            with suppress(RouteError):
+                known.update(scopes_of(route))
+        scopes.probe_soon(session, known)
 
     services.database.write(probe)
 

@@ -51,6 +51,7 @@ class Rules(TypedDict, total=False):
     budget_month: int | None
     budget_batch: int | None
     over_budget: str
+    allow_unknown_cost: bool
     expires_at: float | None
 
 

@@ -4,6 +4,8 @@ BatchError
  ├ InputFileMissing
  ├ WrongPurpose
  ├ BudgetSpent
+ ├ TooDear
+ ├ UnknownCost
  ├ AtRest
  └ Expired
 """
@@ -43,6 +45,26 @@ class BudgetSpent(BatchError):
         super().__init__(
             f"The budget of the API key '{name}' is spent until {purses.utc(ends_at)}: wait, or ask this server's "
             "operator for a higher one."
+        )
+
+
+class TooDear(BatchError):
+    """A held job may cost more than its API key allows for one batch. Money is pico-USD."""
+
+    def __init__(self, name: str, estimate: int, limit: int) -> None:
+        super().__init__(
+            f"This request is estimated to cost ${estimate / purses.PICO:.4f}, and the API key '{name}' allows "
+            f"${limit / purses.PICO:.4f} at once: lower its maximum of tokens, or ask this server's operator."
+        )
+
+
+class UnknownCost(BatchError):
+    """Under a budget nothing of unknown price may be called, unless the API key allows it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The API key '{name}' has a budget, so it may call no models of unknown price: name one whose price is "
+            "known, or ask this server's operator for a price or for 'gristmill keys change --allow-unknown-cost yes'."
         )
 
 
@@ -105,6 +127,8 @@ def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Ba
         raise WrongPurpose
     if new.api_key is not None:
         refuse_if_spent(session, new.api_key)
+    if new.allow_unknown_cost:
+        refuse_unknown_cost(session, new.api_key)
     now = _now(session)
     webhook = webhooks.for_batches(session, new.owner, new.webhook_url) if new.webhook_url else None
     batch = Batch(
@@ -210,11 +234,16 @@ def pause(session: Session, owner: str, id: str) -> Batch | None:
 
 
 def resume(session: Session, owner: str, id: str, **limits: Unpack[Limits]) -> Batch | None:
-    """Move the limits and let go of the batch's own pauses: its owner's, its cap's, its models'. Raises AtRest."""
+    """Move the limits and let go of the batch's own pauses: its owner's, its cap's, its models'.
+
+    Raises AtRest or UnknownCost.
+    """
     batch = lock(session, owner, id)
     if batch is None:
         return None
     _refuse_at_rest(batch)
+    if limits.get("allow_unknown_cost"):
+        refuse_unknown_cost(session, batch.api_key)
     for name, value in limits.items():
         setattr(batch, name, value)
     batch.max_cost = within_budget(session, batch.api_key, batch.max_cost)
@@ -264,6 +293,13 @@ def refuse_if_spent(session: Session, key: str) -> None:
     purse = purses.of(session, key)
     if purse.refuses and purses.is_spent(session, purse):
         raise BudgetSpent(purse.name, purse.ends_at(max(1, purse.left() or 0) + 1))
+
+
+def refuse_unknown_cost(session: Session, key: str | None) -> None:
+    """Raises UnknownCost."""
+    row = session.exec(select(ApiKey).where(ApiKey.id == key)).first()
+    if row is not None and purses.has_budget(row) and not row.allow_unknown_cost:
+        raise UnknownCost(row.name)
 
 
 def within_budget(session: Session, key: str | None, max_cost: int | None) -> int | None:

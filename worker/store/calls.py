@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from providers.usage import Usage
+from worker import result_line
 from worker.states import Kind, Outcome
 
 
@@ -71,3 +72,24 @@ class Recorded:
     granted: list[Granted] = field(default_factory=list)
     batches: dict[int, BatchView] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
+
+
+def refused(start: Start, owner: str, generation: int, custom_id: str | None, code: str, message: str) -> Ended:
+    """The end of a held job that may not be called again: no attempt was made."""
+    return Ended(
+        job=start.jobs[0],
+        attempt=0,
+        slice=start.slice,
+        epoch=start.epoch,
+        batch=start.batch,
+        route=start.route,
+        owner=owner,
+        generation=generation,
+        deployment="",
+        seconds=0.0,
+        outcome=Outcome.FAILED,
+        error_code=code,
+        kind="error",
+        line=result_line.not_executed(Kind.HELD, start.jobs[0], custom_id, code, message),
+        batch_kind=Kind.HELD,
+    )

@@ -13,7 +13,8 @@ from worker import clock, ids, tables
 from worker.database import executemany
 from worker.owner import is_dead
 from worker.states import BatchStatus, JobState, Kind, SliceState
-from worker.store import batches, due, intake, slices
+from worker.store import batches, due, held_budgets, intake, slices
+from worker.store.held_budgets import Asked, Terms
 from worker.store.intake import NewJob
 from worker.store.recording_rows import select_in
 from worker.tables import ATTEMPT, BATCH, JOB, REQUEST_BODY, SLICE, TALLY, Batch
@@ -81,13 +82,12 @@ class Facts:
 def create(session: Session, news: Sequence[NewHeld]) -> list[Held]:
     """Everything that their execution needs, as if a message for each were in the broker already.
 
-    Raises batches.BudgetSpent.
+    Raises batches.BudgetSpent, TooDear or UnknownCost.
     """
-    for key in {new.api_key for new in news if new.api_key is not None}:
-        batches.refuse_if_spent(session, key)
+    terms = held_budgets.terms(session, [_asked(new) for new in news])
     now = float(session.connection().execute(select(clock.now())).scalar_one())
     connection = session.connection()
-    rows = [_batch(new, batches.within_budget(session, new.api_key, new.max_cost), now) for new in news]
+    rows = [_batch(new, term, now) for new, term in zip(news, terms, strict=True)]
     numbered = insert(BATCH).returning(BATCH.c.number, sort_by_parameter_order=True)
     numbers = connection.execute(numbered, rows).scalars().all()
     connection.execute(insert(TALLY), [_tally(number, new) for number, new in zip(numbers, news, strict=True)])
@@ -211,7 +211,17 @@ def _is(owner: str, id: str) -> tuple[sqlalchemy.ColumnElement[bool], ...]:
     return BATCH.c.id == id, BATCH.c.owner == owner, BATCH.c.deleted_at.is_(None)
 
 
-def _batch(new: NewHeld, max_cost: int | None, now: float) -> dict[str, Any]:
+def _asked(new: NewHeld) -> Asked:
+    return Asked(
+        api_key=new.api_key,
+        job=new.job,
+        prices=new.prices,
+        max_cost=new.max_cost,
+        allow_unknown_cost=new.allow_unknown_cost,
+    )
+
+
+def _batch(new: NewHeld, terms: Terms, now: float) -> dict[str, Any]:
     return {
         **_BLANK_BATCH,
         "id": ids.new_job(),
@@ -226,8 +236,8 @@ def _batch(new: NewHeld, max_cost: int | None, now: float) -> dict[str, Any]:
         "metadata": new.metadata,
         "fingerprint": new.fingerprint,
         "priority": new.priority,
-        "max_cost": max_cost,
-        "allow_unknown_cost": new.allow_unknown_cost,
+        "max_cost": terms.max_cost,
+        "allow_unknown_cost": terms.allow_unknown_cost,
         "created_at": now,
         "in_progress_at": now,
         "window_seconds": new.window_seconds,

@@ -7,10 +7,14 @@ import sqlalchemy
 from sqlmodel import Session, col, select
 
 from worker import clock, states
+from worker.routes import MissingKey, RouteError
 from worker.states import SliceState
 from worker.store import purses, scopes
 from worker.store.recording import UNKNOWN_COST
 from worker.tables import API_KEY, BATCH, Batch, LineError, Slice, Tally, WebhookEndpoint
+
+_LOST = {MissingKey.code: "missing_key"}
+"""Reasons for routes that lead nowhere any more, where they are not the error's code."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +40,10 @@ class Progress:
 def of(
     session: Session, batches: Sequence[Batch], *, scopes_of: Callable[[str], Collection[str]], errors: int
 ) -> dict[int, Progress]:
-    """By batch number. ``scopes_of`` names the scopes that a route may spend; ``errors`` limits the faulty lines."""
+    """By batch number. ``errors`` limits the faulty lines.
+
+    ``scopes_of`` names the scopes that a route may spend; it raises RouteError for one that leads nowhere any more.
+    """
     found = {batch.number: Progress() for batch in batches if batch.number is not None}
     for tally in session.exec(select(Tally).where(col(Tally.batch).in_(found)).order_by(col(Tally.route))):
         found[tally.batch].tallies.append(tally)
@@ -129,8 +136,19 @@ def _blocks(
                 if tally.alike_code == UNKNOWN_COST
                 else Block(model=tally.route, reason="failing_alike", since=tally.paused_at, detail=tally.alike_code)
             )
-    spent = {scope for tally in waiting for scope in scopes_of(tally.route)} if resting else set()
+    spent: set[str] = set()
+    for tally in waiting:
+        try:
+            spent.update(scopes_of(tally.route))
+        except RouteError as error:
+            blocks.append(_lost(batch, tally.route, error))
     for scope in sorted(spent & resting.keys()):
         rest = resting[scope]
         blocks.append(Block(scope=scope, reason=rest.reason, since=rest.paused_at, detail=rest.detail))
     return blocks
+
+
+def _lost(batch: Batch, route: str, error: RouteError) -> Block:
+    """Nobody noted when that began; the detail says what to set."""
+    since = batch.blocked_since or batch.in_progress_at or batch.created_at
+    return Block(model=route, reason=_LOST.get(error.code, error.code), since=since, detail=str(error))

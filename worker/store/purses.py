@@ -7,6 +7,7 @@ against both. Whoever changes a purse holds its key's row. Lock order: batch, ke
 import datetime
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sqlalchemy import Connection, select, update
 from sqlmodel import Session
@@ -20,6 +21,22 @@ PICO = 10**12
 
 ADD_SPEND = """INSERT INTO spend (api_key, period, owner, cost) VALUES (?,?,?,?)
  ON CONFLICT (api_key, period) DO UPDATE SET cost = spend.cost + excluded.cost"""
+
+
+class Rules(Protocol):
+    """What a key's row says of its money."""
+
+    @property
+    def budget_day(self) -> int | None: ...
+    @property
+    def budget_month(self) -> int | None: ...
+    @property
+    def budget_batch(self) -> int | None: ...
+
+
+def has_budget(key: Rules) -> bool:
+    """Whether what its calls cost matters."""
+    return any(limit is not None for limit in (key.budget_day, key.budget_month, key.budget_batch))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,6 +57,7 @@ class Purse:
     name: str
     owner: str
     refuses: bool
+    allows_unknown: bool
     budgets: tuple[Budget, Budget]
     reserved: int
     added: int = field(default=0)
@@ -90,6 +108,7 @@ def load(connection: Connection, keys: Collection[str], now: float, *, lock: boo
             name=row.name,
             owner=row.owner,
             refuses=row.over_budget == REFUSE,
+            allows_unknown=row.allow_unknown_cost,
             reserved=row.reserved,
             budgets=(
                 Budget(period=day, limit=row.budget_day, ends_at=day_ends, spent=spent.get((row.id, day), 0)),

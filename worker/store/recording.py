@@ -14,7 +14,7 @@ from sqlmodel import Session
 from worker import tables
 from worker.database import executemany
 from worker.states import AT_REST, BatchStatus, JobState, Kind, Outcome, SliceState
-from worker.store import purses
+from worker.store import calls, purses
 from worker.store import recording_rows as rows
 from worker.store.calls import BatchView, Ended, Granted, Recorded, Start
 from worker.store.purses import Purse
@@ -27,6 +27,7 @@ NEVER_ALIKE = frozenset({"content_filter", "context_length_exceeded", "payload_t
 """Codes that an evaluation may mean to provoke."""
 OTHERS_SECONDS = 5.0
 """So long a batch rests whose next call fits the key's budget only if other batches' calls cost less than thought."""
+MAX_COST = "max_cost"
 UNKNOWN_COST = "unknown_cost"
 """Why a model pauses whose price is unknown, in a batch with a cap that does not allow that."""
 
@@ -127,8 +128,9 @@ class _Book:
         ):
             return Granted(0, closed=True)
         purse = self._purse(batch)
-        is_limited = batch.max_cost is not None or (purse is not None and purse.is_limited)
-        if is_limited and not batch.allow_unknown_cost and tally.input_price is None:
+        if tally.input_price is None and not _allows_unknown_cost(batch, purse):
+            if batch.kind == Kind.HELD:
+                return self._refuse(batch, tally, start, UNKNOWN_COST, "The price of the model is unknown.")
             tally.paused_at, tally.alike_code = self.now, UNKNOWN_COST
             self.touched_tallies.add((tally.batch, tally.route))
             return Granted(0, closed=True)
@@ -138,6 +140,10 @@ class _Book:
             line = tables.job_line(job)
             if line not in slice.started:
                 if batch.max_cost is not None and batch.cost + batch.reserved + cost > batch.max_cost:
+                    if batch.kind == Kind.HELD:
+                        return self._refuse(
+                            batch, tally, start, MAX_COST, "Another attempt may cost more than allowed."
+                        )
                     batch.capped_at = self.now if batch.reserved == 0 else None
                     break
                 if purse is not None and not purse.fits(cost):
@@ -149,6 +155,17 @@ class _Book:
         if granted:
             batch.over_budget_at = batch.over_budget_until = None
         return Granted(granted, closed=batch.capped_at is not None or self.is_over_budget(batch))
+
+    def _refuse(self, batch: rows.BatchRow, tally: rows.TallyRow, start: Start, code: str, message: str) -> Granted:
+        """A held job ends with an error where a batch would wait for its owner: its client waits for an answer."""
+        [id] = start.jobs
+        [job] = rows.load(self.connection, rows.JobRow, "id", [id], lock=False)
+        if job.state == JobState.PENDING and not self.slices[start.slice].started:
+            [[custom_id, owner]] = rows.select_in(self.connection, "SELECT custom_id, owner FROM job WHERE id", [id])
+            self.jobs[id] = job
+            self._result(batch, tally, job, calls.refused(start, owner, job.generation, custom_id, code, message))
+            self.touched_tallies.add((tally.batch, tally.route))
+        return Granted(0, closed=True)
 
     def write(self) -> None:
         executemany(self.connection, rows.INSERT_ATTEMPT, self.attempt_rows)
@@ -283,6 +300,13 @@ class _Book:
         batch.error_bytes -= size
         for sums in (batch, tally):
             sums.failed -= 1
+
+
+def _allows_unknown_cost(batch: rows.BatchRow, purse: Purse | None) -> bool:
+    """A budget that was set later counts too."""
+    if purse is not None and purse.is_limited:
+        return batch.allow_unknown_cost and purse.allows_unknown
+    return batch.allow_unknown_cost or batch.max_cost is None
 
 
 def _is_answered(batch: rows.BatchRow) -> bool:

@@ -1,5 +1,6 @@
 """API keys, and what they have spent."""
 
+import sqlalchemy
 from sqlalchemy import JSON, BigInteger, Column
 from sqlmodel import Field, SQLModel
 
@@ -22,6 +23,8 @@ class ApiKey(SQLModel, table=True):
     budget_month: int | None = Field(default=None, sa_type=BigInteger)
     budget_batch: int | None = Field(default=None, sa_type=BigInteger)
     over_budget: str = "pause"
+    allow_unknown_cost: bool = Field(default=False, sa_column_kwargs={"server_default": sqlalchemy.false()})
+    """Whether, in spite of a budget, it may ask for models of unknown price."""
     created_at: float
     expires_at: float | None = None
     last_used_at: float | None = None

@@ -4,6 +4,7 @@ from sqlmodel import Session, col
 from tests import rows
 from worker import clock
 from worker.database import Database
+from worker.routes import MissingKey
 from worker.states import BatchStatus, SliceState
 from worker.store import progress, scopes
 from worker.store.progress import Block, Progress
@@ -114,3 +115,15 @@ def test_faulty_lines_of_a_failed_batch_come_in_order_and_limited(database: Data
     with database.read() as session:
         later = progress.line_errors(session, batch.number, limit=10, after=2)
     assert [error.line for error in later] == [5, 9]
+
+
+def test_a_route_that_leads_nowhere_any_more_says_what_to_set(database: Database) -> None:
+    batch = database.write(running)
+
+    def lost(route: str) -> set[str]:
+        raise MissingKey("set the environment variable OPENAI_API_KEY", variable="OPENAI_API_KEY")
+
+    with database.read() as session:
+        [block] = progress.of(session, [batch], scopes_of=lost, errors=0)[batch.number or 0].blocks
+    assert (block.model, block.reason, block.scope) == (MODEL, "missing_key", None)
+    assert block.detail == "set the environment variable OPENAI_API_KEY" and block.since == batch.in_progress_at
