@@ -208,6 +208,8 @@ def _watching(keys: KeyWatch) -> Iterator[None]:
                 keys.look()
             except DatabaseAway as error:
                 log.warning("%s; new keys are not seen", error)
+            except Exception:
+                log.exception("new keys were not seen and will be looked for again")
 
     thread = threading.Thread(target=watch, name="keys", daemon=True)
     thread.start()

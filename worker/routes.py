@@ -118,6 +118,8 @@ class Provider:
 
 
 NOTHING: provider_key.Stored = {}
+MOST_FOUND = 4096
+"""Names whose routes are remembered: clients may ask for any."""
 
 
 class Routes:
@@ -142,6 +144,8 @@ class Routes:
         route = self._found.get(model)
         if route is None:
             route = self._resolve(model)
+            if len(self._found) >= MOST_FOUND:
+                self._found.clear()
             self._found[model] = route
         return route
 

@@ -133,3 +133,10 @@ def test_an_account_is_part_of_the_scope(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
     (deployment,) = routes_of("providers:\n  openai: {account: work}").resolve("openai/gpt-4o").deployments
     assert deployment.scope == "openai/work/gpt-4o"
+
+
+def test_memory_does_not_grow_with_the_names_that_clients_make_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(routes, "MOST_FOUND", 3)
+    found = routes_of("providers: {lab: {kind: openai_compatible, base_url: 'http://127.0.0.1:9/v1'}}")
+    assert [found.resolve(f"lab/{n}").name for n in range(10)] == [f"lab/{n}" for n in range(10)]
+    assert len(found._found) <= 3
