@@ -49,7 +49,7 @@ def _measure(suite: Suite, case: Case, book: Book | None) -> bool:
         print(f"  {aim}: {verdict}")
     print("  PASS" if result.is_met else "  FAIL", flush=True)
     if book is not None:
-        report.write(book.folder, book.write(result))
+        report.write(book.folder, book.write(*suite.results))
     return result.is_met
 
 

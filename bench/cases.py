@@ -68,7 +68,7 @@ def _requests() -> Iterator[Case]:
         for name, told in (("told", Told(rpm=3_000)), ("untold", Told())):
             yield Case(
                 name=f"rpm_{shape}_{name}",
-                title=f"3,000 requests a minute, {shape}, {name}, two workers",
+                title=f"3,000 requests a minute, {shape}, {_said(name)}, two workers",
                 lines=5_000,
                 behaviour=Behaviour(latency=0.5, rpm=3_000, burst=burst),
                 told=told,
@@ -97,7 +97,7 @@ def _tokens() -> Iterator[Case]:
         for name, told in (("told", Told(tpm=900_000)), ("untold", Told())):
             yield Case(
                 name=f"tpm_{shape}_{name}",
-                title=f"900,000 tokens a minute, {shape}, {name}, prompts of mixed sizes, two workers",
+                title=f"900,000 tokens a minute, {shape}, {_said(name)}, prompts of mixed sizes, two workers",
                 lines=3_600,
                 sizes=EVERY_SIZE,
                 behaviour=Behaviour(latency=0.5, tpm=900_000, burst=burst),
@@ -125,7 +125,7 @@ def _shared() -> Iterator[Case]:
     for name, told in (("told", Told(rpm=3_000, share=0.7)), ("untold", Told(share=0.7))):
         yield Case(
             name=f"share_{name}",
-            title=f"share 0.7 of 3,000 requests a minute, {name}, beside a client that takes the other 30 %",
+            title=f"share 0.7 of 3,000 requests a minute, {_said(name)}, beside a client that takes the other 30 %",
             lines=2_100,
             behaviour=Behaviour(latency=0.5, rpm=3_000, burst=1.0),
             told=told,
@@ -175,6 +175,10 @@ def _company() -> Iterator[Case]:
         aims=(Aim(figure="company_ratio", at_most=1.5), Aim(figure="lost", at_most=0)),
         trial="beside",
     )
+
+
+def _said(name: str) -> str:
+    return "not told" if name == "untold" else name
 
 
 def _within(over: float, *, refused: float) -> tuple[Aim, ...]:

@@ -194,6 +194,8 @@ def _name(command: list[str]) -> str:
         return "control"
     if "gristmill-worker" in command:
         return "providers"
+    if "providers.simulator" in command:
+        return "simulator"
     return "valkey" if any("valkey" in part for part in command[:1]) else "server"
 
 

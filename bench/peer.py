@@ -58,15 +58,14 @@ class Peer:
             )
         self.say(json.dumps(given))
         if self.hear() != "READY":
+            self.stop()
             raise self._dead()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._child is not None
-        self._child.kill()
-        self._child.communicate()
+        self.stop()
 
     def work(self, lines: Path, answers: Path, *, patience: float) -> Done:
         self.say(json.dumps({"lines": str(lines), "answers": str(answers), "patience": patience}))
@@ -82,6 +81,11 @@ class Peer:
             peaks={self._program.module: cost["peak"]},
             startup_cpu=cost["startup_cpu"],
         )
+
+    def stop(self) -> None:
+        assert self._child is not None
+        self._child.kill()
+        self._child.communicate()
 
     def say(self, line: str) -> None:
         assert self._child is not None and self._child.stdin is not None

@@ -41,6 +41,11 @@ class Suite:
     say: Say
     _done: dict[str, Result] = dataclasses.field(default_factory=dict)
 
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """Of all cases so far, those that others were compared with among them."""
+        return tuple(self._done.values())
+
     def measure(self, case: Case) -> Result:
         """Once for each case; a later call has the same result."""
         if case.name not in self._done:
