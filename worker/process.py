@@ -75,7 +75,7 @@ def serve(app: Celery, name: str, slots: int, queues: Sequence[str]) -> None:
 
 
 def _collect_rarely() -> None:
-    """What lives from the start on is never looked at again, and young objects, which nearly all die by themselves, seldom."""
+    """What lives from the start on is never looked at again; what is young, and nearly all dies by itself, seldom."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
