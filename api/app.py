@@ -20,6 +20,7 @@ from api.routes import (
     health,
     held,
     jobs,
+    limits,
     message_batches,
     models,
     usage,
@@ -39,7 +40,7 @@ def create_app(services: Services, *, version: str = "0") -> FastAPI:
     errors.install(app)
     rooms = (
         *(held, files, batches, batch_events, batch_jobs, batch_moves, message_batches, jobs),
-        *(models, health, usage, webhooks),
+        *(models, health, limits, usage, webhooks),
     )
     for room in rooms:
         app.include_router(room.router)

@@ -106,6 +106,8 @@ def _progress(row: Batch, progress: Progress) -> schemas.BatchProgress:
         invalid=row.invalid,
         paused=row.paused_at is not None,
         blocked_by=[_block(block) for block in progress.blocks],
+        eta_at=seconds(progress.done_at),
+        eta_seconds=None if progress.seconds_left is None else round(progress.seconds_left),
         models=[_model(tally) for tally in progress.tallies],
         generation=row.generation,
         output_file_id=output_files.file_id(row, "output"),

@@ -254,6 +254,9 @@ class BatchProgress(BaseModel):
     invalid: int
     paused: bool
     blocked_by: list[Block]
+    eta_at: int | None = None
+    """When it will be done if all goes on as it does; null while that is not known, or something waits."""
+    eta_seconds: int | None = None
     models: list[ModelProgress]
     generation: int
     output_file_id: str

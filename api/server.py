@@ -156,6 +156,8 @@ def services(wiring: Wiring, broker: Celery, stop: "_Stop", token: str) -> Servi
         broker_answers=lambda: _answers(broker),
         slice_jobs=lambda route: _slice_jobs(wiring.catalog, route),
         token_prices=wiring.catalog.token_prices,
+        limits_of=wiring.catalog.limits_of,
+        configuration=wiring.configuration,
         day_window_seconds=wiring.settings.day_window_seconds,
         lease_seconds=wiring.settings.lease_seconds,
         local_token=token,

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from worker.blobs import Blobs
+from worker.catalog import ScopeLimits
 from worker.database import Database
+from worker.live_config import LiveConfig
 from worker.routes import Route
 
 
@@ -36,6 +38,9 @@ class Services:
     """How many lines of a route make a slice."""
     token_prices: Callable[[str], tuple[int | None, int | None]] = lambda route: (None, None)
     """Pico-USD of an input and an output token; None is unknown."""
+    limits_of: Callable[[str], ScopeLimits | None] = lambda scope: None
+    """As configured, of a scope; None if its provider is not."""
+    configuration: LiveConfig | None = None
     day_window_seconds: float
     """What ``24h`` means."""
     lease_seconds: float

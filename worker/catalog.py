@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from providers import rate_limits
 from providers.cost import Cost
@@ -12,6 +12,7 @@ from providers.pricing import PriceBook
 from providers.rate_limits import (
     INPUT_TOKENS,
     OUTPUT_TOKENS,
+    PERIOD_SECONDS,
     REQUESTS,
     REQUESTS_DAY,
     TOKENS,
@@ -45,12 +46,28 @@ class ScopeLimits:
         limits = [limits[REQUESTS] for limits in (self.told, self.known) if REQUESTS in limits]
         return min(limits) * self.share if limits else None
 
+    @property
+    def per_second(self) -> dict[str, float]:
+        """What each quota of a minute grants as far as is known, the share taken off."""
+        least = {quota: min(self.told.get(quota, limit), limit) for quota, limit in {**self.told, **self.known}.items()}
+        minutes = {quota: limit for quota, limit in least.items() if PERIOD_SECONDS[quota] == PERIOD_SECONDS[REQUESTS]}
+        return {quota: limit * self.share / PERIOD_SECONDS[quota] for quota, limit in minutes.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotedQuotas:
+    """What the database knows of scopes: shares that were set while everything ran, and limits that were learned."""
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    learned: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class _Edition:
     config: Config
     routes: Routes
     prices: PriceBook
+    noted: NotedQuotas
 
 
 def price_book(config: Config) -> PriceBook:
@@ -61,13 +78,17 @@ class Catalog:
     """Routes with limits and prices. Everybody asks it anew, so that ``replace`` changes them for the whole process."""
 
     def __init__(self, config: Config, routes: Routes, prices: PriceBook, settings: Settings) -> None:
-        self._edition = _Edition(config, routes, prices)
+        self._edition = _Edition(config, routes, prices, NotedQuotas())
         self._settings = settings
 
     def replace(self, *, routes: Routes, config: Config | None = None, prices: PriceBook | None = None) -> None:
         """From now on these count, all at once. Calls in flight keep the deployment that they have."""
         now = self._edition
-        self._edition = _Edition(config or now.config, routes, prices or now.prices)
+        self._edition = _Edition(config or now.config, routes, prices or now.prices, now.noted)
+
+    def note(self, quotas: NotedQuotas) -> None:
+        """From now on these shares and learned limits count."""
+        self._edition = replace(self._edition, noted=quotas)
 
     @property
     def config(self) -> Config:
@@ -101,7 +122,16 @@ class Catalog:
         return frozenset(deployment.scope for deployment in self.resolve(model).deployments)
 
     def limits(self, deployment: Deployment) -> ScopeLimits:
-        section, spec = self.routes.providers[deployment.provider].config, deployment.spec
+        return self._limits(deployment.provider, deployment.scope)
+
+    def limits_of(self, scope: str) -> ScopeLimits | None:
+        """None if its provider is not configured, or not any more."""
+        provider = scope.partition("/")[0]
+        return self._limits(provider, scope) if provider in self.routes.providers else None
+
+    def _limits(self, provider: str, scope: str) -> ScopeLimits:
+        section, spec = self.routes.providers[provider].config, self.routes.providers[provider].spec
+        noted = self._edition.noted
         told = {
             REQUESTS: section.rpm or spec.requests_per_minute,
             TOKENS: section.tpm or spec.tokens_per_minute,
@@ -112,8 +142,9 @@ class Catalog:
         }
         return ScopeLimits(
             told={quota: limit for quota, limit in told.items() if limit},
+            known=noted.learned.get(scope, {}),
             concurrency=section.concurrency or spec.concurrency,
-            share=section.share,
+            share=noted.shares.get(scope, section.share),
             dialect=spec.quota_headers,
         )
 

@@ -1,4 +1,4 @@
-"""Keys and configuration that change while we run."""
+"""Keys, configuration and quotas that change while we run."""
 
 import logging
 import threading
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from worker import catalog as catalogs
 from worker import secret_file
-from worker.catalog import Catalog
+from worker.catalog import Catalog, NotedQuotas
 from worker.database import Database
 from worker.live_config import LiveConfig
 from worker.routes import Routes
 from worker.settings import Settings
-from worker.store import provider_keys
+from worker.store import provider_keys, scope_reports, scopes
 from worker.store.provider_keys import Rows
 from worker.vault import Vault
 
@@ -36,10 +36,15 @@ class KeyWatch:
         self._stamps = _stamps(catalog.routes)
 
     def look(self) -> bool:
-        """Whether there was news. One query of a few rows, so at most every second. Raises DatabaseAway."""
+        """Whether keys or configuration are new. Three queries of a few rows, so at most every second.
+
+        Raises DatabaseAway.
+        """
         with self._lock:
             with self._database.read() as session:
                 rows = provider_keys.rows(session)
+                quotas = NotedQuotas(shares=scopes.shares(session), learned=scope_reports.learned(session))
+            self._catalog.note(quotas)
             stamps = {path: secret_file.stamp(path) for path in self._stamps}
             edited = self._configuration.look()
             if edited is None and rows == self._rows and stamps == self._stamps:

@@ -20,7 +20,7 @@ class LiveConfig:
 
     def __init__(self, path: Path | None) -> None:
         """Raises ConfigError."""
-        self._path = path
+        self.path = path
         self._judged = self._stamp()
         self._pending = self._judged
         self._pending_since = 0.0
@@ -41,7 +41,7 @@ class LiveConfig:
             return None
         self._judged = stamp
         try:
-            return self._take(config.load(self._path))
+            return self._take(config.load(self.path))
         except ConfigError as error:
             self._refuse(str(error))
             return None
@@ -49,9 +49,9 @@ class LiveConfig:
     def _take(self, said: Config) -> Config | None:
         self.fault = None
         before, (self.config, self.postponed) = self.config, _merged(self.config, said)
-        log.info("the configuration %s was read again", self._path)
+        log.info("the configuration %s was read again", self.path)
         for name in self.postponed:
-            log.warning("%s: %s counts from the next start on", self._path, name)
+            log.warning("%s: %s counts from the next start on", self.path, name)
         return None if self.config == before else self.config
 
     def _refuse(self, reason: str) -> None:
@@ -59,7 +59,7 @@ class LiveConfig:
         log.error("%s\nWhat was in force before stays in force.", reason)
 
     def _stamp(self) -> tuple[int, ...] | None:
-        return None if self._path is None else secret_file.stamp(self._path)
+        return None if self.path is None else secret_file.stamp(self.path)
 
 
 def _merged(now: Config, said: Config) -> tuple[Config, tuple[str, ...]]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "results": ("api.cli.results:results", "Print the answers of BATCH, or write them to a file."),
     "jobs": ("api.cli.jobs:jobs", "Show the lines of BATCH, and what was tried for each."),
     "usage": ("api.cli.usage:usage", "Show what calls used and cost, by day, model, provider, batch, key or owner."),
+    "limits": ("api.cli.limits:limits", "Show the quotas that calls spend, who told them, and why calls wait."),
     "list": ("api.cli.batches:list_batches", "Show the newest batches."),
     "cancel": ("api.cli.batches:cancel", "Start no more calls of BATCH; keep what is done."),
     "pause": ("api.cli.batches:pause", "Start no more calls of BATCH until it is resumed."),

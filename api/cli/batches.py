@@ -74,7 +74,7 @@ def list_batches(limit: int, server: str | None) -> None:
     with server_link.connect(server) as client:
         both = client.page(limit=limit) + client.page(limit=limit, kind="messages")
     batches = sorted(both, key=lambda batch: batch.created_at, reverse=True)[:limit]
-    head = ("batch", "created", "status", "done", "failed", "cost", "file")
+    head = ("batch", "created", "status", "done", "failed", "cost", "ETA", "file")
     click.echo(columns.table(head, [_row(batch) for batch in batches]))
 
 
@@ -145,6 +145,7 @@ def _row(batch: schemas.Batch) -> tuple[str, ...]:
         f"{columns.count(progress.done(batch))}/{columns.count(batch.request_counts.total)}",
         columns.count(batch.request_counts.failed),
         columns.cost(extension.cost_usd, extension.unknown_cost),
+        progress.eta(batch),
         batch.metadata.get("file", "-"),
     )
 

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
-from api import schemas, webhook_schemas
+from api import limit_schemas, schemas, webhook_schemas
 from api.cli import faults
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
@@ -133,6 +134,18 @@ class Client:
 
     def usage(self, **query: str) -> list[schemas.UsageSum]:
         return schemas.UsageList.model_validate(self._send("GET", "/v1/usage", params=query)).data
+
+    def limits(self) -> limit_schemas.ScopeList:
+        return limit_schemas.ScopeList.model_validate(self._send("GET", "/v1/limits"))
+
+    def resume_scope(self, scope: str) -> limit_schemas.Scope:
+        path = f"/v1/limits/{quote(scope)}/resume"
+        return limit_schemas.Scope.model_validate(self._send("POST", path, json={}))
+
+    def set_share(self, scope: str, share: float | None) -> limit_schemas.Scope:
+        """None: as configured."""
+        path = f"/v1/limits/{quote(scope)}"
+        return limit_schemas.Scope.model_validate(self._send("POST", path, json={"share": share}))
 
     def webhook_secret(self, *, rotate: bool = False) -> webhook_schemas.Secret:
         """The owner's; a rotated one leaves the old one valid for a day."""

@@ -38,7 +38,7 @@ class _Moment:
 
 
 class Rates:
-    """Requests and tokens a minute over the last minute, and when the rest will be done."""
+    """Requests and tokens a minute over the last minute."""
 
     def __init__(self) -> None:
         self._moments: deque[_Moment] = deque()
@@ -57,10 +57,6 @@ class Rates:
     def tokens(self) -> float:
         return self._per_minute("tokens")
 
-    def seconds_left(self, lines: int) -> float | None:
-        """None while nothing can be said."""
-        return lines * 60.0 / self.requests if self.requests > 0 else None
-
     def _per_minute(self, name: str) -> float:
         if len(self._moments) < 2:
             return 0.0
@@ -78,7 +74,6 @@ def line(batch: schemas.Batch, rates: Rates, *, limit: int | None) -> str:
     extension, counts = batch.gristmill, batch.request_counts
     if batch.status == "validating":
         return "checking the lines"
-    left = rates.seconds_left(max(wanted(batch, limit) - done(batch), 0))
     parts = [
         f"{columns.count(done(batch))}/{columns.count(wanted(batch, limit))} done",
         f"{columns.count(counts.failed)} failed",
@@ -86,9 +81,15 @@ def line(batch: schemas.Batch, rates: Rates, *, limit: int | None) -> str:
         f"{columns.count(rates.requests)} requests/min",
         f"{columns.count(rates.tokens)} tokens/min",
         columns.cost(extension.cost_usd, extension.unknown_cost),
-        f"ETA {'-' if left is None else columns.duration(left)}",
+        f"ETA {eta(batch)}",
     ]
     return ", ".join([*parts, *blocks(batch)])
+
+
+def eta(batch: schemas.Batch) -> str:
+    """How long it will still take, as the server sees it."""
+    left = batch.gristmill.eta_seconds
+    return "-" if left is None else columns.duration(left)
 
 
 def wanted(batch: schemas.Batch, limit: int | None) -> int:

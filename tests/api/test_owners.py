@@ -47,7 +47,7 @@ LISTS = {
     "GET /v1/webhook_endpoints": "after",
 }
 """With the parameter that names where a page begins."""
-SUMS = {"GET /v1/usage"}
+SUMS = {"GET /v1/limits", "GET /v1/usage"}
 OWN = {"GET /v1/webhook_secret", "POST /v1/webhook_secret/rotate"}
 """Each owner has one."""
 CREATES = {
@@ -69,6 +69,8 @@ NOBODY_OWNS = {
     "GET /v1/models",
     "GET /v1/models/{model:path}",
     "GET /v1/webhook_event_types",
+    "POST /v1/limits/{scope:path}",
+    "POST /v1/limits/{scope:path}/resume",
 }
 
 

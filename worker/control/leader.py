@@ -14,6 +14,7 @@ from worker.control.dispatcher import Dispatcher
 from worker.control.herald import Herald
 from worker.control.janitor import Janitor
 from worker.control.reaper import Reaper
+from worker.control.timekeeper import Timekeeper
 from worker.database import Database, DatabaseAway
 from worker.doorbell import Doorbell
 from worker.key_watch import KeyWatch
@@ -57,6 +58,7 @@ class Leader:
             _Chore(self._reaper.sweep, 2.0),
             _Chore(self._dispatcher.merge_small, 2.0),
             _Chore(Herald(database, catalog).tick, 1.0),
+            _Chore(Timekeeper(database, catalog).tick, 2.0),
             _Chore(partial(erasure.erase, database, blobs), 10.0),
             _Chore(partial(erasure.sweep, database, blobs), 600.0),
             _Chore(partial(idempotency.sweep, database), 600.0),

@@ -22,6 +22,7 @@ from worker.database import Database, DatabaseAway
 from worker.engine.bodies import Bodies
 from worker.engine.forecasts import Forecasts
 from worker.engine.recorder import Recorder
+from worker.engine.reporter import Reporter
 from worker.engine.rests import Rests
 from worker.engine.slice_run import SliceRun
 from worker.key_watch import KeyWatch
@@ -29,13 +30,14 @@ from worker.limiter.exchange import Exchange
 from worker.limiter.gate import Gate, ProcessBudget, ScopeGate
 from worker.routes import RouteError
 from worker.settings import Settings
-from worker.store import held, held_claims, processes, scopes, slices, watching
+from worker.store import held, held_claims, processes, scope_reports, scopes, slices, watching
 from worker.store.calls import BatchView
 from worker.store.slices import Claim
 
 log = logging.getLogger("gristmill.engine")
 
 WATCH_SECONDS = 1.0
+REPORT_SECONDS = 3.0
 
 
 class Engine:
@@ -67,6 +69,7 @@ class Engine:
         self._taken_over: set[asyncio.Task[None]] = set()
         self.forecasts = Forecasts()
         self.rests = Rests(self._in_thread)
+        self.reporter = Reporter(catalog.limits_of)
         self._stop_seen: dict[int, float] = {}
         self._held_before: set[tuple[int, int]] = set()
         self._alone: asyncio.Lock
@@ -172,7 +175,7 @@ class Engine:
             self._database, self.process, gap=settings.flush_gap_seconds, rows=settings.flush_rows, seen=self._see
         )
         await self._refresh_rests()
-        for work in (self.recorder.run, self._beat_for_ever, self._watch_for_ever):
+        for work in (self.recorder.run, self._beat_for_ever, self._watch_for_ever, self._report_for_ever):
             task = self._loop.create_task(work())
             task.add_done_callback(_die_if_failed)
             self._tasks.append(task)
@@ -258,6 +261,19 @@ class Engine:
                 batches = {run.claim.batch for run in self._runs.values()}
                 if batches:
                     self._see(await self._in_read(partial(watching.views, numbers=batches)))
+            except DatabaseAway as error:
+                log.warning("%s", error)
+
+    async def _report_for_ever(self) -> None:
+        """Tell the others how the scopes stand. What cannot be told now is told next time."""
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            news = self.reporter.news(self._gate.reports())
+            if not news:
+                continue
+            try:
+                await self._in_thread(partial(scope_reports.store, process=self.process, reports=news))
+                self.reporter.stored(news)
             except DatabaseAway as error:
                 log.warning("%s", error)
 

@@ -211,6 +211,7 @@ class SliceRun:
             assert task is not None
             self._calls.pop(task, None)
             gate.ended(one.cost, tokens)
+            self.engine.reporter.ended(deployment.scope, tokens or 0)
         self._store(ended)
         if self._probe == deployment.scope and ended.outcome is not Outcome.ABANDONED:
             self._probed(deployment.scope)

@@ -102,6 +102,7 @@ class ScopeGate:
         self._quotas: dict[str, QuotaGrant] = {}
         self._slots = 0
         self._window = 0.0
+        self._share = limits.share
         self._in_flight = 0
         self._tokens_in_flight = 0
         self._sent = 0
@@ -182,6 +183,7 @@ class ScopeGate:
             in_flight=self._in_flight,
             waiting=len(self._line.costs(self._budget.calls)),
             rest=max(0.0, self._rest_until - time.monotonic()),
+            share=self._share,
             latency=self.latency,
         )
 
@@ -232,15 +234,16 @@ class ScopeGate:
         while True:
             await self._pause(last, wait)
             last = time.monotonic()
-            ask = self._ask()
+            ask, limits = self._ask(), self.limits
             try:
-                grant = await self._exchange.take(self.name, self.limits, ask)
+                grant = await self._exchange.take(self.name, limits, ask)
             except LimiterAway as error:
                 log.warning("%s; calls to %s wait", error, self.name)
                 wait = REFRESH_SECONDS
                 self._untold(ask)
                 continue
             self._got(grant)
+            self._share = limits.share
             wait = grant.wait
             self.pump()
             if max(wait, grant.rest) > (HELD_PATIENCE if self._line.has_held else PATIENCE):

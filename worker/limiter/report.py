@@ -17,5 +17,7 @@ class ScopeReport:
     in_flight: int
     waiting: int
     rest: float
+    share: float
+    """That was taken off the quotas' limits."""
     latency: float
     """Mean length of the last calls; 0 while there was none."""

@@ -53,12 +53,13 @@ def stored(session: Session) -> dict[int, float]:
     return {row.batch: row.done_at for row in session.connection().execute(statement)}
 
 
-def fresh(session: Session, numbers: Sequence[int]) -> dict[int, float]:
-    """``done_at`` by batch, as far as somebody still looks after it."""
-    statement = select(ETA.c.batch, ETA.c.done_at).where(
+def fresh(session: Session, numbers: Sequence[int]) -> dict[int, Any]:
+    """(batch, done_at, seconds_left) by batch, as far as somebody still looks after it."""
+    left = (ETA.c.done_at - clock.now()).label("seconds_left")
+    statement = select(ETA.c.batch, ETA.c.done_at, left).where(
         ETA.c.batch.in_(numbers), ETA.c.made_at > clock.now() - FRESH_SECONDS
     )
-    return {row.batch: row.done_at for row in session.connection().execute(statement)}
+    return {row.batch: row for row in session.connection().execute(statement)}
 
 
 def store(session: Session, done_at: Mapping[int, tuple[str, float]], gone: Sequence[int]) -> None:

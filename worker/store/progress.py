@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 from worker import clock, states
 from worker.routes import MissingKey, RouteError
 from worker.states import SliceState
-from worker.store import purses, scopes
+from worker.store import etas, purses, scopes
 from worker.store.recording import UNKNOWN_COST
 from worker.tables import API_KEY, BATCH, Batch, LineError, Slice, Tally, WebhookEndpoint
 
@@ -35,6 +35,9 @@ class Progress:
     in_flight: int = 0
     blocks: list[Block] = field(default_factory=list)
     webhook_url: str | None = None
+    done_at: float | None = None
+    """When it will be done, as far as is known; ``seconds_left`` until then by the database's clock."""
+    seconds_left: float | None = None
 
 
 def of(
@@ -53,6 +56,7 @@ def of(
             found[batch.number].errors = line_errors(session, batch.number, limit=errors)
     _count_in_flight(session, found)
     _add_webhooks(session, batches, found)
+    _add_etas(session, batches, found)
     resting = scopes.paused(session)
     keys = _over_budget(session, found)
     for batch in batches:
@@ -98,6 +102,14 @@ def _add_webhooks(session: Session, batches: Sequence[Batch], found: dict[int, P
     urls = {id: url for id, url in session.exec(query)}
     for batch in batches:
         found[batch.number or 0].webhook_url = urls.get(batch.webhook_endpoint or "")
+
+
+def _add_etas(session: Session, batches: Sequence[Batch], found: dict[int, Progress]) -> None:
+    running = [batch.number or 0 for batch in batches if batch.status == states.BatchStatus.IN_PROGRESS]
+    if not running:
+        return
+    for number, eta in etas.fresh(session, running).items():
+        found[number].done_at, found[number].seconds_left = eta.done_at, max(0.0, eta.seconds_left)
 
 
 def _over_budget(session: Session, numbers: Collection[int]) -> dict[int, list[Block]]:

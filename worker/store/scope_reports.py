@@ -15,7 +15,7 @@ from worker.tables import QUOTA, SCOPE_REPORT
 FRESH_SECONDS = 15.0
 """A report that is older is of a process that has ended, or does nothing there."""
 FORGET_SECONDS = 3_600.0
-BY_CONFIG = "config"
+BY_CONFIG, BY_HEADERS = "config", "headers"
 OWNER = "operator"
 
 
@@ -81,9 +81,9 @@ def store(session: Session, process: str, reports: Sequence[Report]) -> None:
 
 
 def learned(session: Session) -> dict[str, dict[str, float]]:
-    """By scope and quota: the limits that providers told or showed."""
+    """By scope and quota: the limits that providers told. What refusals taught was a guess, and is learned anew."""
     found: dict[str, dict[str, float]] = {}
-    statement = select(QUOTA.c.scope, QUOTA.c.name, QUOTA.c.allowed).where(QUOTA.c.source != BY_CONFIG)
+    statement = select(QUOTA.c.scope, QUOTA.c.name, QUOTA.c.allowed).where(QUOTA.c.source == BY_HEADERS)
     for scope, name, allowed in session.connection().execute(statement):
         found.setdefault(scope, {})[name] = allowed
     return found

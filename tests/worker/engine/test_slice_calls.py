@@ -45,7 +45,7 @@ class Played:
         self.paused: list[str] = []
         self.resumed: list[str] = []
         self.released: list[tuple[tuple[int, float, int], ...]] = []
-        self.client = self.recorder = self.bodies = self.catalog = self.rests = self.answers = self
+        self.client = self.recorder = self.bodies = self.catalog = self.rests = self.answers = self.reporter = self
         self.settings = SimpleNamespace(lease_seconds=60.0)
         self.forecasts = Forecasts()
         self.current = DEPLOYMENT

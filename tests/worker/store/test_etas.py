@@ -10,7 +10,7 @@ from worker.tables import ETA
 
 def fresh(database: Database, *numbers: int) -> dict[int, float]:
     with database.read() as session:
-        return etas.fresh(session, numbers)
+        return {number: row.done_at for number, row in etas.fresh(session, numbers).items()}
 
 
 def test_running_batches_are_told_by_model(database: Database) -> None:

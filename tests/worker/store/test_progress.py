@@ -6,7 +6,7 @@ from worker import clock
 from worker.database import Database
 from worker.routes import MissingKey
 from worker.states import BatchStatus, SliceState
-from worker.store import progress, scopes
+from worker.store import etas, progress, scopes
 from worker.store.progress import Block, Progress
 from worker.tables import Batch, LineError, Slice, Tally
 
@@ -115,6 +115,24 @@ def test_faulty_lines_of_a_failed_batch_come_in_order_and_limited(database: Data
     with database.read() as session:
         later = progress.line_errors(session, batch.number, limit=10, after=2)
     assert [error.line for error in later] == [5, 9]
+
+
+def test_a_running_batch_says_when_it_will_be_done(database: Database) -> None:
+    batch = database.write(running)
+    assert (one(database, batch).done_at, one(database, batch).seconds_left) == (None, None)
+
+    def expect(session: Session, seconds: float) -> float:
+        moment = etas.now(session) + seconds
+        etas.store(session, {batch.number or 0: ("local", moment)}, [])
+        return moment
+
+    moment = database.write(lambda session: expect(session, 100.0))
+    found = one(database, batch)
+    assert found.done_at == moment and 90 < (found.seconds_left or 0) <= 100
+    database.write(lambda session: expect(session, -5.0))
+    assert one(database, batch).seconds_left == 0.0
+    batch.status = BatchStatus.COMPLETED
+    assert one(database, batch).done_at is None
 
 
 def test_a_route_that_leads_nowhere_any_more_says_what_to_set(database: Database) -> None:

@@ -89,7 +89,7 @@ def test_what_is_old_is_not_said_but_limits_are(database: Database) -> None:
     assert [row.scope for row in grist.all_of(database, SCOPE_REPORT)] == [BREAD]
 
 
-def test_only_what_providers_told_or_showed_was_learned(database: Database) -> None:
+def test_only_what_providers_told_is_remembered(database: Database) -> None:
     quotas = {
         "requests": QuotaState(allowed=600.0, source="headers", level=1.0),
         "tokens": QuotaState(allowed=9e9, source="refusals", level=1.0),
@@ -97,7 +97,7 @@ def test_only_what_providers_told_or_showed_was_learned(database: Database) -> N
     }
     store(database, report(quotas=quotas))
     with database.read() as session:
-        assert scope_reports.learned(session) == {FLOUR: {"requests": 600.0, "tokens": 9e9}}
+        assert scope_reports.learned(session) == {FLOUR: {"requests": 600.0}}
 
 
 def test_nothing_to_say_writes_nothing(database: Database) -> None:
