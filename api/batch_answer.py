@@ -1,12 +1,14 @@
 """A batch as its owner is answered: found or 404, with its progress."""
 
+import functools
 from collections.abc import Callable, Collection
 
 from sqlmodel import Session
 
 from api import errors, faults, present, schemas
 from api.services import Services
-from worker.store import progress
+from worker import celery_app
+from worker.store import processes, progress
 from worker.tables import Batch
 
 ERRORS_SHOWN, ERRORS_LISTED = 10_000, 100
@@ -31,8 +33,19 @@ def shown(services: Services, row: Batch) -> schemas.Batch:
 
 def shown_in(session: Session, services: Services, row: Batch, *, errors: int = ERRORS_SHOWN) -> schemas.Batch:
     """``shown`` of what a transaction under way has made of the batch."""
-    known = progress.of(session, [row], scopes_of=scopes_of(services), errors=errors)
+    known = progress.of(session, [row], scopes_of=scopes_of(services), errors=errors, serves=serves(session, services))
     return present.batch(row, known[row.number or 0])
+
+
+def serves(session: Session, services: Services) -> Callable[[str], bool]:
+    """Whether a living worker calls a provider; looked up if it is asked."""
+
+    @functools.cache
+    def queues() -> frozenset[str]:
+        workers = processes.living(session, services.lease_seconds)
+        return frozenset(queue for worker in workers for queue in worker.queues)
+
+    return lambda provider: celery_app.provider_queue(provider) in queues()
 
 
 def scopes_of(services: Services) -> Callable[[str], Collection[str]]:

@@ -75,7 +75,11 @@ def list_batches(
         rows = batches.page(session, caller.owner, limit=limit + 1, after=number, identity=identity, kind=Kind(kind))
         page = rows[:limit]
         found = progress.of(
-            session, page, scopes_of=batch_answer.scopes_of(services), errors=batch_answer.ERRORS_LISTED
+            session,
+            page,
+            scopes_of=batch_answer.scopes_of(services),
+            errors=batch_answer.ERRORS_LISTED,
+            serves=batch_answer.serves(session, services),
         )
     return schemas.BatchList(
         data=[present.batch(row, found[row.number or 0]) for row in page],

@@ -41,11 +41,17 @@ class Progress:
 
 
 def of(
-    session: Session, batches: Sequence[Batch], *, scopes_of: Callable[[str], Collection[str]], errors: int
+    session: Session,
+    batches: Sequence[Batch],
+    *,
+    scopes_of: Callable[[str], Collection[str]],
+    errors: int,
+    serves: Callable[[str], bool] = lambda provider: True,
 ) -> dict[int, Progress]:
     """By batch number. ``errors`` limits the faulty lines.
 
     ``scopes_of`` names the scopes that a route may spend; it raises RouteError for one that leads nowhere any more.
+    ``serves`` says whether some worker calls a provider.
     """
     found = {batch.number: Progress() for batch in batches if batch.number is not None}
     for tally in session.exec(select(Tally).where(col(Tally.batch).in_(found)).order_by(col(Tally.route))):
@@ -63,7 +69,10 @@ def of(
         assert batch.number is not None
         if batch.status not in states.AT_REST:
             progress = found[batch.number]
-            progress.blocks = [*keys.get(batch.number, ()), *_blocks(batch, progress.tallies, resting, scopes_of)]
+            progress.blocks = [
+                *keys.get(batch.number, ()),
+                *_blocks(batch, progress, resting, scopes_of, serves),
+            ]
     return found
 
 
@@ -133,14 +142,15 @@ def _over_budget(session: Session, numbers: Collection[int]) -> dict[int, list[B
 
 def _blocks(
     batch: Batch,
-    tallies: Sequence[Tally],
+    progress: Progress,
     resting: dict[str, scopes.PausedScope],
     scopes_of: Callable[[str], Collection[str]],
+    serves: Callable[[str], bool],
 ) -> list[Block]:
     blocks: list[Block] = []
     if batch.capped_at is not None:
         blocks.append(Block(reason="max_cost", since=batch.capped_at))
-    waiting = [tally for tally in tallies if tally.lines > tally.completed + tally.failed]
+    waiting = [tally for tally in progress.tallies if tally.lines > tally.completed + tally.failed]
     for tally in waiting:
         if tally.paused_at is not None:
             blocks.append(
@@ -157,10 +167,24 @@ def _blocks(
     for scope in sorted(spent & resting.keys()):
         rest = resting[scope]
         blocks.append(Block(scope=scope, reason=rest.reason, since=rest.paused_at, detail=rest.detail))
+    providers = {scope.partition("/")[0] for scope in spent - resting.keys()}
+    if batch.status == states.BatchStatus.IN_PROGRESS and not progress.in_flight:
+        blocks += [_unserved(batch, provider) for provider in sorted(providers) if not serves(provider)]
     return blocks
+
+
+def _unserved(batch: Batch, provider: str) -> Block:
+    detail = (
+        f"no worker calls {provider}: start 'gristmill worker', or, if it is new in gristmill.yaml, the server anew"
+    )
+    return Block(scope=provider, reason="no_worker", since=batch.blocked_since or _began(batch), detail=detail)
 
 
 def _lost(batch: Batch, route: str, error: RouteError) -> Block:
     """Nobody noted when that began; the detail says what to set."""
-    since = batch.blocked_since or batch.in_progress_at or batch.created_at
+    since = batch.blocked_since or _began(batch)
     return Block(model=route, reason=_LOST.get(error.code, error.code), since=since, detail=str(error))
+
+
+def _began(batch: Batch) -> float:
+    return batch.in_progress_at or batch.created_at

@@ -145,3 +145,21 @@ def test_a_route_that_leads_nowhere_any_more_says_what_to_set(database: Database
         [block] = progress.of(session, [batch], scopes_of=lost, errors=0)[batch.number or 0].blocks
     assert (block.model, block.reason, block.scope) == (MODEL, "missing_key", None)
     assert block.detail == "set the environment variable OPENAI_API_KEY" and block.since == batch.in_progress_at
+
+
+def test_a_provider_that_no_worker_calls_is_said(database: Database) -> None:
+    batch = database.write(running)
+
+    def blocks(*served: str) -> list[Block]:
+        with database.read() as session:
+            known = progress.of(
+                session, [batch], scopes_of=lambda route: {SCOPE}, errors=0, serves=lambda provider: provider in served
+            )
+        return known[batch.number or 0].blocks
+
+    assert blocks("openai") == []
+    [block] = blocks("mill")
+    assert (block.scope, block.reason, block.since) == ("openai", "no_worker", batch.in_progress_at)
+    assert "gristmill worker" in (block.detail or "")
+    database.write(lambda session: scopes.pause(session, SCOPE, "auth", "no", wait=None))
+    assert [block.reason for block in blocks()] == ["auth"]
