@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from api import app, guard
 from api.services import Services
-from worker import catalog, celery_app, secret_file
+from worker import catalog, celery_app, garbage, secret_file
 from worker import settings as settings_module
 from worker.catalog import Catalog
 from worker.config import ConfigError
@@ -108,6 +108,7 @@ def serve(host: str, port: int) -> None:
         _tell(wiring)
         with _announced(place, listener, token), _watching(wiring.keys):
             stop.call(server)
+            garbage.collect_rarely()
             server.run(sockets=[listener])
         wiring.database.close()
 

@@ -1,7 +1,6 @@
 """A worker process: a Celery worker on threads, beside the engine (provider queues) or beside the control loops."""
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -12,11 +11,8 @@ from collections.abc import Sequence
 
 from celery import Celery
 
-from worker import TITLE, celery_app, settings
+from worker import TITLE, celery_app, garbage, settings
 from worker.wiring import Wiring, wire
-
-COLLECT_AFTER = (20_000, 20, 50)
-"""Thresholds of Python's collector of cycles. Its default took a fifth of a provider worker's CPU."""
 
 log = logging.getLogger("gristmill.worker")
 
@@ -70,15 +66,8 @@ def serve(app: Celery, name: str, slots: int, queues: Sequence[str]) -> None:
         without_gossip=True,
         quiet=True,
     )
-    _collect_rarely()
+    garbage.collect_rarely()
     worker.start()
-
-
-def _collect_rarely() -> None:
-    """What lives from the start on is never looked at again; what is young, and nearly all dies by itself, seldom."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
