@@ -19,7 +19,6 @@ from bench.suite import Suite
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if every aim was met, 1 if not, 2 if the question was wrong."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _leave)
     if options.list:
         print("\n".join(f"{case.name:20} {case.title}" for case in cases.every()))
         return 0
@@ -98,4 +97,5 @@ def _server(text: str) -> Kind:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(main())

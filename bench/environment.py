@@ -24,7 +24,7 @@ def python(requirements: str) -> Path:
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         for command in _commands(folder, pins):
-            _run(command)
+            _run(command, requirements)
         (folder / "complete").touch()
     return found
 
@@ -52,7 +52,8 @@ def _commands(folder: Path, pins: Path) -> list[list[str]]:
     ]
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], requirements: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise EnvironmentFault(f"{' '.join(command)}: {done.stderr.strip()[-1000:]}")
+        said = f"{' '.join(command)}: {done.stderr.strip()[-1000:]}"
+        raise EnvironmentFault(f"the packages of requirements/{requirements}.txt could not be installed:\n{said}")

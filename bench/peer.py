@@ -98,4 +98,4 @@ class Peer:
         return self._child.stdout.readline().strip()
 
     def _dead(self) -> ClientError:
-        return ClientError(f"{self._program.module} ended: {(self._folder / 'peer.log').read_text()[-1500:]}")
+        return ClientError(f"{self._program.module} ended:\n{(self._folder / 'peer.log').read_text()[-1500:]}")

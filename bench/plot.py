@@ -4,11 +4,10 @@ import dataclasses
 import html
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.result import Result, number
+from bench.result import MILL, Result, number
 
 WIDTH, LEFT, RIGHT, ROW, HEAD = 860, 150, 210, 22, 44
 MINE, OTHERS, INK, FAINT = "#b5651d", "#8a9ba8", "#333333", "#777777"
-MILL = "gristmill"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

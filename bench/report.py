@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bench import cases, environment, peer, plot
-from bench.result import Result, number
+from bench.result import MILL, Result, number
 
 COLUMNS = {
     "seconds": "wall s",
@@ -86,7 +86,7 @@ def _rows(result: Result) -> Iterator[tuple[str, dict[str, float | None]]]:
 
 
 def _mine(result: Result) -> Mapping[str, float | None]:
-    return result.figures.get(plot.MILL, {})
+    return result.figures.get(MILL, {})
 
 
 def _times(figures: Mapping[str, float | None], mine: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -107,6 +107,8 @@ def _belongs(name: str, rows: Iterable[Mapping[str, float | None]]) -> bool:
 def _notes(result: Result) -> Iterator[str]:
     aims = "; ".join(f"{aim}: {verdict}" for aim, verdict in result.verdicts.items())
     yield f"Aims: {aims}.\n"
+    for client, reason in result.failures.items():
+        yield f"Runs of {client} that did not end well: {reason}.\n"
     parts = {name.removeprefix(PART): value for name, value in _mine(result).items() if name.startswith(PART)}
     if parts:
         yield (

@@ -16,10 +16,9 @@ from bench.case import Case
 from bench.client import ClientError
 from bench.environment import KEPT, EnvironmentFault
 from bench.measure import Figures, Start
-from bench.result import Result
+from bench.result import MILL, Result
 from bench.server import Kind
 
-MILL = "gristmill"
 FLOOR = "aiohttp_retries"
 TRIALS = {"five": company.five, "beside": company.beside}
 
@@ -66,7 +65,7 @@ class Suite:
                 try:
                     found = self._run(case, client, folder)
                 except FAILURES as error:
-                    failures[client] = str(error)
+                    failures[client] = _reason(error)
                     self.say(f"  {client}: {error}")
                     continue
                 runs.setdefault(client, []).append(found)
@@ -137,8 +136,15 @@ def _align(middles: dict[str, Figures], best: float | None) -> None:
             figures |= {"ideal": best, "over_ideal": seconds / best, "quota_used": best / seconds}
 
 
+def _reason(error: Exception) -> str:
+    """For the page: without what logs say of this machine."""
+    is_ours = isinstance(error, (ClientError, EnvironmentFault))
+    return str(error).partition("\n")[0].rstrip(":") if is_ours else type(error).__name__
+
+
 SHOWN = {
     "seconds": "s",
+    "span": "s of calls",
     "ideal": "s ideal",
     "rate": "calls/s",
     "cpu_ms": "CPU-ms a line",

@@ -44,6 +44,7 @@ def test_an_aim_is_met_missed_or_not_judged() -> None:
     assert set(result.verdicts(CASE, {}).values()) == {"not judged"}
     assert not _result().is_met
     assert _result(verdicts={"lost ≤ 0": "met: 0"}).is_met
+    assert not _result(verdicts={"lost ≤ 0": "met: 0"}, failures={"gristmill": "it ended"}).is_met
 
 
 def test_numbers_have_three_digits() -> None:
@@ -76,6 +77,7 @@ def test_the_page_shows_every_client_and_every_aim(tmp_path: Path) -> None:
     assert "| gristmill | 41 | 40.5 | 0.98 | - | 3 | 0 |" in page
     assert "| cookbook | 20 | 40.5 | 2.02 | 0.488 | 7,000 | 2,500 |" in page
     assert "| openai_sdk | did not end |" in page
+    assert "Runs of openai_sdk that did not end well: not done after 300 s." in page
     assert "over_ideal ≤ 1.05: met: 1.01; rate ≥ 950: missed: 900" in page
     assert "server simulator (at most 10% of a core)" in page
 
