@@ -70,7 +70,7 @@ def test_submit_list_results_and_cancel(gristmill: Gristmill, server: Server, re
     gristmill("results", batch, "--server", url, "-o", tmp_path / "out.jsonl")
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 10
     assert gristmill("results", batch, "--errors", "--server", url).out == ""
-    assert "completed  10/10       0  $0.10  requests.jsonl" in gristmill("list", "--server", url).out
+    assert "completed  10/10       0  $0.10    -  requests.jsonl" in gristmill("list", "--server", url).out
     done = gristmill("cancel", batch, "--server", url)
     assert (done.status, done.err) == (2, "gristmill: Cannot cancel a batch with status 'completed'.\n")
 
