@@ -65,8 +65,10 @@ class Ask:
     """Longest wait that a 429 named."""
     force: bool = False
     """The floor rests the scope at once."""
+    urgency: int = 0
+    """Of the most urgent calls that wait: 2 held, 1 in the credit of a new batch, 0 any other."""
     urgent: Mapping[str, float] = field(default_factory=dict)
-    """What of this process's waiting calls goes before the calls of other processes."""
+    """What these wait for: kept from processes whose calls are less urgent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +132,7 @@ class Exchange:
             "seconds": ask.seconds,
             "floor": ask.floor * 1000,
             "force": ask.force,
+            "urgency": ask.urgency,
             "urgent": ask.urgent,
         }
 

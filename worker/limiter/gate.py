@@ -299,6 +299,7 @@ class ScopeGate:
             seconds=news.seconds,
             floor=news.floor,
             force=news.force,
+            urgency=self._line.urgency,
             urgent=self._line.urgent(),
         )
         self._sent = 0

@@ -55,8 +55,9 @@ class _Share:
     waiters: deque[Waiter] = field(default_factory=deque)
 
     @property
-    def is_urgent(self) -> bool:
-        return self.standing.held or self.used < CREDIT_SECONDS
+    def urgency(self) -> int:
+        """2: held, 1: in credit, 0: any other."""
+        return 2 if self.standing.held else int(self.used < CREDIT_SECONDS)
 
     @property
     def rank(self) -> tuple[bool, int, bool, float]:
@@ -136,9 +137,15 @@ class Line:
                 found.extend(waiter.costs[: most - len(found)])
         return found
 
+    @property
+    def urgency(self) -> int:
+        """Of the most urgent who wait; across processes they go first."""
+        return max((share.urgency for share in self._shares.values() if share.waiters), default=0)
+
     def urgent(self) -> dict[str, float]:
-        """What of each quota the urgent ones wait for."""
-        waiting = [share for share in self._shares.values() if share.waiters and share.is_urgent]
+        """What of each quota these wait for."""
+        urgency = self.urgency
+        waiting = [share for share in self._shares.values() if share.waiters and share.urgency == urgency > 0]
         costs = [cost for share in waiting for waiter in share.waiters for cost in waiter.costs]
         if not costs:
             return {}

@@ -39,7 +39,7 @@ for i = 1, #listed, 2 do
     others.busy_tokens = others.busy_tokens + row.busy_tokens
     others.wanting = others.wanting + (row.wanted > row.busy and 1 or 0)
     for quota, amount in pairs(row.unspent) do others.unspent[quota] = (others.unspent[quota] or 0) + amount end
-    if row.at > now - 1500 then
+    if row.at > now - 1500 and row.urgency > ask.urgency then
       for quota, amount in pairs(row.urgent) do others.urgent[quota] = (others.urgent[quota] or 0) + amount end
     end
   end
@@ -204,10 +204,10 @@ for index, quota in ipairs(QUOTAS) do
 end
 
 -- Take: of every quota or of none. The first waiting call must fit; a call larger than a whole bucket passes when that
--- is full, and leaves a debt. What is urgent elsewhere stays in the bucket, unless we are urgent ourselves.
+-- is full, and leaves a debt. What is more urgent elsewhere stays in the bucket.
 local wait, may = rest, rest == 0 and ask.waiting > 0
 for quota, one in pairs(levels) do
-  local left = next(ask.urgent) and 0 or (others.urgent[quota] or 0)
+  local left = others.urgent[quota] or 0
   local least = math.min(one.mine.least or 0, one.capacity)
   one.free = one.level - left
   if (one.mine.want or 0) > 0 and one.free < least then
@@ -241,14 +241,14 @@ window = math.max(1, math.min(window, ask.concurrency or math.huge))
 set('window', window)
 local fair, taken = math.floor(window / (others.wanting + 1)), 0
 for _, row in ipairs(others.rows) do
-  local part = next(ask.urgent) and not next(row.urgent) and 0 or math.min(row.wanted, fair)
+  local part = ask.urgency > row.urgency and 0 or math.min(row.wanted, fair)
   taken = taken + math.max(row.busy, math.min(row.granted, row.wanted), part)
 end
-if not next(ask.urgent) then taken = taken + (others.urgent.requests or 0) end
+taken = taken + (others.urgent.requests or 0)
 local wanted = ask.busy + ask.waiting
 local slots = math.max(0, math.min(wanted, math.floor(window) - taken))
 redis.call('HSET', KEYS[2], ask.process, cjson.encode({granted = math.max(slots, ask.busy), busy = ask.busy, busy_tokens = ask.busy_tokens,
-  wanted = wanted, urgent = ask.urgent, unspent = unspent, at = now, expires = now + ask.ttl}))
+  wanted = wanted, urgency = ask.urgency, urgent = ask.urgent, unspent = unspent, at = now, expires = now + ask.ttl}))
 redis.call('PEXPIRE', KEYS[2], KEEP)
 
 local flat, gone = {}, {}

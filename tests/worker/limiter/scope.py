@@ -61,6 +61,7 @@ class Scope:
             for quota in {"requests", "tokens", *self.limits.told, *self.limits.known, *seen}
         }
         waits = requests if waiting is None else waiting
+        news.setdefault("urgency", 2 if "urgent" in news else 0)
         return await self._exchange(process).take(SCOPE, self.limits, Ask(quotas=quotas, waiting=waits, **news))
 
     async def answered(self, count: int, *, process: str = "a", **news: Any) -> Grant:

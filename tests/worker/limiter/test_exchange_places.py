@@ -139,3 +139,14 @@ def test_some_kinds_rest_the_scope_at_once_and_are_remembered(connect: Connect) 
         assert await scope.client.pttl(KEY) > 7_200_000
 
     run(connect, scenario)
+
+
+def test_held_calls_go_before_the_credit_of_a_new_batch(connect: Connect) -> None:
+    async def scenario(scope: Scope) -> None:
+        wanted = {"requests": 50.0}
+        assert (await scope.take("batch", waiting=50, urgency=1, urgent=wanted)).slots == 1
+        assert (await scope.take("held", waiting=1, urgent={"requests": 1})).slots == 0
+        assert (await scope.take("batch", waiting=50, urgency=1, urgent=wanted)).slots == 0
+        assert (await scope.take("held", waiting=1, urgent={"requests": 1})).slots == 1
+
+    run(connect, scenario, concurrency=1)

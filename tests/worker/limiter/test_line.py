@@ -215,10 +215,11 @@ def test_what_waits_is_told_in_the_order_of_turns_and_not_without_end() -> None:
 def test_held_calls_and_those_of_new_batches_are_urgent() -> None:
     async def scenario(line: Line) -> None:
         joined(line, 1, calls=5)
-        assert not line.has_held and line.urgent() == {}
-        joined(line, 2, calls=2, held=1)
+        assert (line.urgency, line.urgent()) == (0, {})
         joined(line, 3, answered=0)
-        assert line.has_held and line.urgent() == {"requests": 3, "tokens": 30}
+        assert (line.urgency, line.urgent()) == (1, {"requests": 1, "tokens": 10})
+        joined(line, 2, calls=2, held=1)
+        assert line.has_held and (line.urgency, line.urgent()) == (2, {"requests": 2, "tokens": 20})
 
     run(scenario, {"requests": 1.0, "tokens": 100.0})
 
