@@ -36,18 +36,21 @@ class Options:
 
     window: str = WINDOW
     max_cost: int | None = None
+    allow_fallback: bool = False
     resent: bool = False
 
 
 async def options(
     x_gristmill_window: Annotated[schemas.Window, Header()] = WINDOW,
     x_gristmill_max_cost: Annotated[schemas.MaxCost | None, Header()] = None,
+    x_gristmill_allow_fallback: Annotated[bool, Header()] = False,
     x_stainless_retry_count: Annotated[str, Header()] = "0",
 ) -> Options:
     """``resent``: an SDK says that it had no good answer to the same request before."""
     count = x_stainless_retry_count
     return Options(
         window=x_gristmill_window,
+        allow_fallback=x_gristmill_allow_fallback,
         max_cost=None if x_gristmill_max_cost is None else present.picousd(x_gristmill_max_cost),
         resent=count.isdecimal() and int(count[:9]) >= 1,
     )
@@ -134,6 +137,7 @@ def new(
         window_seconds=windows.seconds(window, standard=windows.DAY),
         metadata=metadata or {},
         max_cost=options.max_cost,
+        allow_fallback=options.allow_fallback,
         holder=holder,
     )
 

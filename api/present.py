@@ -100,6 +100,7 @@ def _progress(row: Batch, progress: Progress) -> schemas.BatchProgress:
         unknown_cost=row.unknown_cost,
         max_cost=None if row.max_cost is None else usd(row.max_cost),
         allow_unknown_cost=row.allow_unknown_cost,
+        allow_fallback=row.allow_fallback,
         line_limit=row.line_limit,
         identity=row.identity,
         priority=row.priority,

@@ -48,6 +48,7 @@ class BatchOptions(_Request):
     hold: bool = False
     max_cost: MaxCost | None = None
     allow_unknown_cost: bool = False
+    allow_fallback: bool = False
     line_limit: LineLimit | None = None
     invalid_lines: Literal["fail", "report"] = "fail"
     identity: Identity | None = None
@@ -80,6 +81,7 @@ class BatchLimits(_Request):
 
     max_cost: MaxCost | None = None
     allow_unknown_cost: bool = False
+    allow_fallback: bool = False
     line_limit: LineLimit | None = None
 
 
@@ -248,6 +250,7 @@ class BatchProgress(BaseModel):
     unknown_cost: int
     max_cost: float | None
     allow_unknown_cost: bool
+    allow_fallback: bool
     line_limit: int | None
     identity: str | None
     priority: int
@@ -297,12 +300,16 @@ class BatchDeleted(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One provider call. ``started_at`` is by its worker's clock; None is unknown."""
+    """One provider call. ``started_at`` is by its worker's clock; None is unknown.
+
+    ``fallback``: why it was not the model asked for that was called.
+    """
 
     started_at: float
     seconds: float
     generation: int
     deployment: str
+    fallback: Literal["general", "context_window", "content_policy"] | None = None
     outcome: str
     status_code: int | None
     error_code: str | None

@@ -13,7 +13,10 @@ class ModelNotAllowed(RouteError):
 
 
 class AllowedModels:
-    """A key's patterns; None allows all. An alias is allowed by its own name, or if all that it leads to is."""
+    """A key's patterns; None allows all.
+
+    An alias is allowed by its own name, or if all that it leads to is, with or without fallbacks.
+    """
 
     def __init__(self, key: str, patterns: Sequence[str] | None) -> None:
         self._key = key
@@ -24,7 +27,7 @@ class AllowedModels:
         """``model`` is as asked for. Raises ModelNotAllowed."""
         if self._patterns is None or model in self._permitted:
             return
-        leads_to = [f"{deployment.provider}/{deployment.model}" for deployment in route.deployments]
+        leads_to = [*(f"{one.provider}/{one.model}" for one in route.deployments), *route.fallbacks]
         if not (self._matches(model) or self._matches(route.name) or all(map(self._matches, leads_to))):
             raise ModelNotAllowed(
                 f"The API key {self._key!r} may not use the model {model!r}, "

@@ -1,7 +1,7 @@
 """What the configuration says of a route: who serves it, within which limits, at which price."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from providers import rate_limits
@@ -20,11 +20,15 @@ from providers.rate_limits import (
     QuotaHeaders,
 )
 from providers.usage import Usage
+from worker.alias_config import Fallback, Strategy
 from worker.config import Config
 from worker.routes import Route, RouteError, Routes
+from worker.routing import ladder
 from worker.settings import Settings
 
 SLICE_JOBS = 200
+SHARED_SLICES = 50
+"""Into so many slices lines are cut that several providers share: a share is then right within 2 %."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +135,7 @@ class Catalog:
 
     def _limits(self, provider: str, scope: str) -> ScopeLimits:
         section, spec = self.routes.providers[provider].config, self.routes.providers[provider].spec
+        section = section.of_account(scope.split("/")[1])
         noted = self._edition.noted
         told = {
             REQUESTS: section.rpm or spec.requests_per_minute,
@@ -152,11 +157,18 @@ class Catalog:
         configured = self.routes.providers[deployment.provider].config.max_retries
         return self._settings.max_retries if configured is None else configured
 
-    def slice_jobs(self, model: str) -> int:
-        """At most 200 lines, or about one minute of the widest deployment's requests."""
-        limits = [self.limits(deployment).requests_per_minute for deployment in self.resolve(model).deployments]
+    def slice_jobs(self, model: str, lines: int | None = None) -> int:
+        """At most 200 lines, or about one minute of the widest deployment's requests.
+
+        Of a few ``lines`` for several providers less, so that each can be given its share.
+        """
+        route = self.resolve(model)
+        limits = [self.limits(deployment).requests_per_minute for deployment in route.deployments]
         known = [limit for limit in limits if limit is not None]
-        return SLICE_JOBS if len(known) < len(limits) else max(1, min(SLICE_JOBS, math.floor(max(known))))
+        most = SLICE_JOBS if len(known) < len(limits) else max(1, min(SLICE_JOBS, math.floor(max(known))))
+        if lines is None or len(route.providers) == 1:
+            return most
+        return max(1, min(most, math.ceil(lines / SHARED_SLICES)))
 
     def token_prices(self, model: str) -> tuple[int | None, int | None]:
         """Pico-USD of an input and an output token at the dearest deployment; None if any of them is unknown."""
@@ -167,6 +179,24 @@ class Catalog:
         return max(-(-rate.input // PER_MILLION) for rate in known), max(
             -(-rate.output // PER_MILLION) for rate in known
         )
+
+    def price_of(self, deployment: Deployment) -> int | None:
+        """Pico-USD of a million input and as many output tokens, to compare."""
+        rates = self._rates(deployment)
+        return None if rates is None else rates.input + rates.output
+
+    def uses(self, strategy: Strategy) -> bool:
+        """Whether any alias does."""
+        return any(alias.strategy is strategy for alias in self.config.models.values())
+
+    def rungs(self, model: str, trail: str, kind: Fallback) -> Iterator[str]:
+        """Where a line that asked for the model may go next (worker/routing/ladder.py)."""
+        return ladder.rungs(self.config.models, model, trail, kind)
+
+    def minds_filters(self, model: str) -> bool:
+        """Whether an answer that a filter has cut counts as refused."""
+        alias = self.config.models.get(model)
+        return alias is not None and alias.fallbacks.filtered_answers
 
     def cost(self, deployment: Deployment, usage: Usage | None) -> Cost | None:
         """What a call cost by its usage; None if the usage or the price is unknown."""

@@ -2,15 +2,16 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
 from providers import registry
-from worker import settings, windows, yaml_lines
+from worker import alias_config, settings, windows, yaml_lines
+from worker.alias_config import AliasConfig, FallbacksConfig, Section, WeightedModel
 from worker.retention import Policy
 
 # ConfigError
@@ -35,30 +36,55 @@ class ConfigInvalid(ConfigError):
     """The file has unknown keys or impossible values; every one is named with its line."""
 
 
-class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """Of a provider, and of an account there."""
 
 
-class ProviderConfig(_Section):
+def _absolute(value: Path | None) -> Path | None:
+    if value is not None and not value.expanduser().is_absolute():
+        raise ValueError("must be an absolute path")
+    return value and value.expanduser()
+
+
+Limit = Annotated[int, pydantic.Field(gt=0)] | None
+AbsolutePath = Annotated[Path | None, pydantic.AfterValidator(_absolute)]
+
+
+class AccountConfig(Section):
+    """One of several accounts at a provider: a key and a quota of its own. What it leaves out the provider says."""
+
+    api_key: pydantic.SecretStr | None = None
+    api_key_file: AbsolutePath = None
+    rpm: Limit = None
+    tpm: Limit = None
+    input_tpm: Limit = None
+    output_tpm: Limit = None
+    rpd: Limit = None
+    tpd: Limit = None
+    concurrency: Limit = None
+    weight: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
+AccountName = Annotated[str, pydantic.Field(pattern=NAME)]
+
+
+class ProviderConfig(Section):
     """Who is paid: a configured provider is a kind with an account, an address and limits of its own."""
 
     kind: str | None = None
     base_url: str | None = None
-    account: Annotated[str, pydantic.Field(pattern=NAME)] = "default"
+    account: AccountName = "default"
+    accounts: Mapping[AccountName, AccountConfig] = {}
     api_key: pydantic.SecretStr | None = None
-    api_key_file: Path | None = None
+    api_key_file: AbsolutePath = None
     auth: Literal["bearer", "none"] | None = None
-    rpm: Annotated[int, pydantic.Field(gt=0)] | None = None
-    tpm: Annotated[int, pydantic.Field(gt=0)] | None = None
-    input_tpm: Annotated[int, pydantic.Field(gt=0)] | None = None
-    output_tpm: Annotated[int, pydantic.Field(gt=0)] | None = None
-    rpd: Annotated[int, pydantic.Field(gt=0)] | None = None
-    tpd: Annotated[int, pydantic.Field(gt=0)] | None = None
-    concurrency: Annotated[int, pydantic.Field(gt=0)] | None = None
+    rpm: Limit = None
+    tpm: Limit = None
+    input_tpm: Limit = None
+    output_tpm: Limit = None
+    rpd: Limit = None
+    tpd: Limit = None
+    concurrency: Limit = None
     share: Annotated[float, pydantic.Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     headers: Mapping[str, str] = {}
     timeout: Annotated[float, pydantic.Field(gt=0, le=settings.LONGEST_CALL_SECONDS, allow_inf_nan=False)] | None = None
@@ -72,12 +98,24 @@ class ProviderConfig(_Section):
             raise ValueError("must begin with http:// or https:// and name a host")
         return value and value.rstrip("/")
 
-    @pydantic.field_validator("api_key_file")
-    @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.expanduser().is_absolute():
-            raise ValueError("must be an absolute path")
-        return value and value.expanduser()
+    @pydantic.model_validator(mode="after")
+    def _keys_in_one_place(self) -> Self:
+        both = self.model_fields_set & {"account", "api_key", "api_key_file"}
+        if self.accounts and both:
+            raise ValueError(f"has accounts: {' and '.join(sorted(both))} must be said of each of them")
+        return self
+
+    def of_account(self, name: str) -> "ProviderConfig":
+        """The section as it counts for one account."""
+        if name not in self.accounts:
+            return self
+        said = self.accounts[name]
+        own = {field: getattr(said, field) for field in said.model_fields_set - {"weight"}}
+        return self.model_copy(update={**own, "account": name, "accounts": {}})
+
+    def weight_of(self, account: str) -> float:
+        """The part of the provider's load that an account takes."""
+        return self.accounts[account].weight if account in self.accounts else 1.0
 
     def kind_of(self, name: str) -> str | None:
         """The kind of a provider configured under this name; None if nothing tells."""
@@ -110,22 +148,7 @@ class ProviderConfig(_Section):
         return _VARIABLE.sub(lambda match: _value(match) or "", self.api_key.get_secret_value())
 
 
-class WeightedModel(_Section):
-    """One of the deployments that an alias stands for."""
-
-    model: str
-    weight: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1.0
-
-    @pydantic.field_validator("model")
-    @classmethod
-    def _full(cls, value: str) -> str:
-        provider, slash, model = value.partition("/")
-        if not (provider and slash and model):
-            raise ValueError("must be <provider>/<model>")
-        return value
-
-
-class PriceConfig(_Section):
+class PriceConfig(Section):
     """USD per million tokens."""
 
     input: Annotated[Decimal, pydantic.Field(ge=0)]
@@ -133,12 +156,7 @@ class PriceConfig(_Section):
     output: Annotated[Decimal, pydantic.Field(ge=0)] = Decimal(0)
 
 
-def _as_list(value: object) -> object:
-    return [{"model": value}] if isinstance(value, str) else value
-
-
 ProviderName = Annotated[str, pydantic.Field(pattern=NAME)]
-Deployments = Annotated[tuple[WeightedModel, ...], pydantic.BeforeValidator(_as_list), pydantic.Field(min_length=1)]
 
 
 def _duration(value: object) -> object:
@@ -153,7 +171,7 @@ def _duration(value: object) -> object:
 Age = Annotated[Annotated[float, pydantic.Field(gt=0)] | None, pydantic.BeforeValidator(_duration)]
 
 
-class RetentionConfig(_Section):
+class RetentionConfig(Section):
     """What is deleted by itself: batches and held jobs so long after their end, files after their upload."""
 
     batches: Age = None
@@ -165,11 +183,11 @@ class RetentionConfig(_Section):
         return Policy(batches=self.batches, held=self.held, input_files=self.input_files)
 
 
-class Config(_Section):
+class Config(Section):
     """The whole file."""
 
     providers: Mapping[ProviderName, ProviderConfig] = {}
-    models: Mapping[str, Deployments] = {}
+    models: Mapping[str, AliasConfig] = {}
     prices: Mapping[str, PriceConfig] = {}
     limits: Literal["openai", "none"] = "none"
     retention: RetentionConfig = RetentionConfig()
@@ -241,7 +259,7 @@ def _expand(value: Any, where: yaml_lines.Path, problems: list[tuple[yaml_lines.
         return {key: _expand(it, (*where, key), problems) for key, it in value.items()}
     if isinstance(value, list):
         return [_expand(it, (*where, index), problems) for index, it in enumerate(value)]
-    if not isinstance(value, str) or (len(where) == 3 and where[2] == "api_key"):
+    if not isinstance(value, str) or (where[0] == "providers" and where[-1] == "api_key"):
         return value
 
     def replace(match: re.Match[str]) -> str:
@@ -258,9 +276,17 @@ def _validate(value: Any, problems: list[tuple[yaml_lines.Path, str]]) -> Config
         return Config.model_validate(value)
     except pydantic.ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
-            where = tuple(part for part in fault["loc"] if part != "[key]")
+            where = _as_written(value, tuple(part for part in fault["loc"] if part != "[key]"))
             problems.append(_unknown(where) if fault["type"] == "extra_forbidden" else (where, _plain(fault["msg"])))
         return None
+
+
+def _as_written(value: Any, where: yaml_lines.Path) -> yaml_lines.Path:
+    """The short forms of an alias say ``deployments`` without the word."""
+    short = (
+        where[:1] == ("models",) and where[2:3] == ("deployments",) and not isinstance(value["models"][where[1]], dict)
+    )
+    return where[:2] + where[3:] if short else where
 
 
 def _meaningless(config: Config) -> Iterator[tuple[yaml_lines.Path, str]]:
@@ -273,15 +299,38 @@ def _meaningless(config: Config) -> Iterator[tuple[yaml_lines.Path, str]]:
         elif kind not in kinds:
             yield ("providers", name, "kind"), f"unknown kind {kind!r}; {_nearest(kind, kinds)}"
     names = [*config.providers, *(kind for kind in kinds if kind != "openai_compatible")]
-    for alias, entries in config.models.items():
-        for entry in entries:
-            provider = entry.model.partition("/")[0]
-            if provider not in names:
-                yield ("models", alias), f"unknown provider {provider!r}; {_nearest(provider, names)}"
+    for alias, meant in config.models.items():
+        for entry in meant.deployments:
+            if entry.provider not in names:
+                yield ("models", alias), f"unknown provider {entry.provider!r}; {_nearest(entry.provider, names)}"
+        for fallback, place, name in meant.fallbacks.named():
+            if problem := _wrong_fallback(config, names, alias, name):
+                yield ("models", alias, "fallbacks", str(fallback), place), problem
+    for alias, fallback, way in alias_config.loops(config.models):
+        yield ("models", alias, "fallbacks", str(fallback)), f"comes back to itself: {' -> '.join(way)}"
+
+
+def _wrong_fallback(config: Config, providers: Sequence[str], alias: str, name: str) -> str | None:
+    """No real model is ever replaced by the simulator."""
+    provider, slash, model = name.partition("/")
+    if name not in config.models and not (slash and model and provider in providers):
+        known = [*config.models, *(f"{one}/{model or '<model>'}" for one in providers)]
+        return f"{name!r} is neither an alias nor <provider>/<model>; {_nearest(name, known)}"
+    leads_to = _kinds(config, name)
+    if "simulator" in leads_to and _kinds(config, alias) != {"simulator"}:
+        return f"{name!r} is simulated: nothing else may fall back to it"
+    return None
+
+
+def _kinds(config: Config, name: str) -> set[str | None]:
+    """The kinds of provider that an alias or ``provider/model`` leads to."""
+    alias = config.models.get(name)
+    providers = [name.partition("/")[0]] if alias is None else [entry.provider for entry in alias.deployments]
+    return {config.providers.get(one, ProviderConfig()).kind_of(one) for one in providers}
 
 
 def _unknown(where: yaml_lines.Path) -> tuple[yaml_lines.Path, str]:
-    known = _SECTIONS.get((where[0], len(where)), Config).model_fields
+    known = _section(where).model_fields
     return where, f"unknown key; {_nearest(str(where[-1]), known)}"
 
 
@@ -290,9 +339,21 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
 
 
-_SECTIONS: dict[tuple[int | str, int], type[_Section]] = {
+def _section(where: yaml_lines.Path) -> type[Section]:
+    """Whose key ``where`` would be."""
+    match where:
+        case ("models", _, "fallbacks", _):
+            return FallbacksConfig
+        case ("models", _, _, _) | ("models", _, "deployments", _, _):
+            return WeightedModel
+        case ("providers", _, "accounts", _, _):
+            return AccountConfig
+    return _SECTIONS.get((where[0], len(where)), Config)
+
+
+_SECTIONS: dict[tuple[int | str, int], type[Section]] = {
     ("providers", 3): ProviderConfig,
-    ("models", 4): WeightedModel,
+    ("models", 3): AliasConfig,
     ("prices", 3): PriceConfig,
     ("retention", 2): RetentionConfig,
 }

@@ -58,6 +58,7 @@ def _flat(row: Mapping[Any, Any], answer: bytes | None, batch: Batch, metadata: 
         "model": row["model"],
         "served_model": row["served_model"],
         "provider": row["provider"],
+        "fallback": row["fallback"],
         "state": row["state"],
         "text": _text(choice),
         "finish_reason": _string(choice.get("finish_reason")),

@@ -7,7 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from providers import deployment, registry, secret, spec
-from worker import config, provider_key, settings
+from worker import alias_config, config, provider_key, settings
+from worker.alias_config import AliasConfig, Strategy, WeightedModel
 from worker.provider_key import ProviderKey, Source
 
 # RouteError
@@ -49,6 +50,23 @@ class Route:
     name: str
     deployments: tuple[deployment.Deployment, ...]
     weights: tuple[float, ...] = (1.0,)
+    strategy: Strategy = Strategy.WEIGHTED
+    cooldown: float = 30.0
+    """Seconds."""
+    fallbacks: tuple[str, ...] = ()
+    """Every ``provider/model`` that may stand in, of whatever kind."""
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Each once."""
+        return tuple(dict.fromkeys(one.provider for one in self.deployments))
+
+    def weight(self, deployment: deployment.Deployment) -> float:
+        """Its share of the load, beside those of the others."""
+        return next(
+            (weight for one, weight in zip(self.deployments, self.weights, strict=True) if one.name == deployment.name),
+            1.0,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +80,29 @@ class Provider:
     keys: tuple[ProviderKey, ...]
     """The first one counts."""
     missing_variable: str | None
+    is_account: bool = False
+    """Whether it is one of several accounts, which have no variable of their own."""
+    accounts: tuple["Provider", ...] = ()
+    """The same provider once for each of its accounts, if several are configured."""
+
+    @property
+    def parts(self) -> "tuple[Provider, ...]":
+        """One for each account."""
+        return self.accounts or (self,)
+
+    def part(self, account: str) -> "Provider | None":
+        """That account of it."""
+        return next((part for part in self.parts if part.config.account == account), None)
 
     @property
     def key(self) -> ProviderKey | None:
         return self.keys[0] if self.keys else None
+
+    @property
+    def label(self) -> str:
+        """Its name, with the account if it has one of several."""
+        account = self.config.account
+        return self.name if account == "default" else f"{self.name}@{account}"
 
     @property
     def is_configured(self) -> bool:
@@ -102,11 +139,22 @@ class Provider:
         except ValueError as error:
             raise BadAddress(str(error)) from None
 
+    @property
+    def _where_to_put_it(self) -> str:
+        if self.is_account and self.config.api_key is None:
+            return "name it under 'api_key' in gristmill.yaml"
+        return f"set the environment variable {self.missing_variable}"
+
+    @property
+    def _named(self) -> str:
+        account = self.config.account
+        return self.name if account == "default" else f"{self.name} --account {account}"
+
     def _secret(self) -> secret.Secret | None:
         if self.missing_variable is not None:
             raise MissingKey(
-                f"The provider {self.name!r} needs an API key: set the environment variable {self.missing_variable}, "
-                f"or run 'gristmill providers set-key {self.name}'",
+                f"The provider {self.label!r} needs an API key: {self._where_to_put_it}, "
+                f"or run 'gristmill providers set-key {self._named}'",
                 variable=self.missing_variable,
             )
         if self.key is not None and self.key.value is None:
@@ -136,7 +184,7 @@ class Routes:
     @property
     def key_files(self) -> frozenset[Path]:
         """The files that keys were looked for in."""
-        keys = (key for provider in self.providers.values() for key in provider.keys)
+        keys = (key for provider in self.providers.values() for part in provider.parts for key in part.keys)
         return frozenset(Path(key.place) for key in keys if key.source is Source.FILE)
 
     def resolve(self, model: str) -> Route:
@@ -158,33 +206,38 @@ class Routes:
         for provider in self.providers.values():
             if provider.is_elsewhere:
                 yield f"{provider.name} is called at {provider.address}"
-            if provider.config.base_url and provider.is_elsewhere and not provider.key and provider.spec.key_env:
-                yield f"{provider.name} gets no key there; api_key: ${{{provider.spec.key_env[0]}}} would send one"
-            for key in provider.keys:
-                if key.fault is not None:
-                    yield f"the key of {provider.name} cannot be read: {key.fault}"
-                if key.is_open_to_others:
-                    yield f"other users may read {key.place}, the key of {provider.name}: chmod 600 {key.place}"
-            if provider.config.has_literal_key:
-                yield f"the key of {provider.name} stands in the configuration file; ${{VARIABLE}} would keep it out"
+            for part in provider.parts:
+                yield from _key_notes(part)
 
     def _resolve(self, model: str) -> Route:
         provider, slash, rest = model.partition("/")
         if slash and rest and provider in self.providers:
-            return self._route(model, [(model, 1.0)])
+            return self._route(model, _alone(model))
         if model in self._config.models:
-            return self._route(model, [(entry.model, entry.weight) for entry in self._config.models[model]])
+            return self._route(model, self._config.models[model])
         owner = self._owner(model) if model and not slash else None
         if owner is None:
             raise self._unknown(model)
-        return self._route(f"{owner}/{model}", [(f"{owner}/{model}", 1.0)])
+        return self._route(f"{owner}/{model}", _alone(f"{owner}/{model}"))
 
-    def _route(self, name: str, entries: list[tuple[str, float]]) -> Route:
-        deployments = []
-        for model, _ in entries:
-            provider, _, rest = model.partition("/")
-            deployments.append(self.providers[provider].deployment(rest, timeout=self._timeout))
-        return Route(name=name, deployments=tuple(deployments), weights=tuple(weight for _, weight in entries))
+    def _route(self, name: str, alias: AliasConfig) -> Route:
+        """Each deployment once for each account of its provider; they share its weight."""
+        found = []
+        for entry in alias.deployments:
+            provider, _, model = entry.model.partition("/")
+            parts = self.providers[provider].parts
+            weights = [self.providers[provider].config.weight_of(part.config.account) for part in parts]
+            for part, weight in zip(parts, weights, strict=True):
+                found.append((part.deployment(model, timeout=self._timeout), entry.weight * weight / sum(weights)))
+        deployments, shares = zip(*found, strict=True)
+        return Route(
+            name=name,
+            deployments=deployments,
+            weights=shares,
+            strategy=alias.strategy,
+            cooldown=alias.cooldown,
+            fallbacks=tuple(alias_config.stand_ins(self._config.models, alias)),
+        )
 
     def _owner(self, model: str) -> str | None:
         """The provider of a bare name. OPENAI_BASE_URL elsewhere means: my models, whatever their names."""
@@ -205,6 +258,23 @@ class Routes:
         return UnknownModel(f"The model {model!r} is neither an alias nor a known model; {hint}")
 
 
+def _alone(model: str) -> AliasConfig:
+    """Whoever names ``provider/model`` gets nothing else."""
+    return AliasConfig(deployments=(WeightedModel(model=model),))
+
+
+def _key_notes(provider: Provider) -> Iterator[str]:
+    if provider.config.base_url and provider.is_elsewhere and not provider.key and provider.spec.key_env:
+        yield f"{provider.label} gets no key there; api_key: ${{{provider.spec.key_env[0]}}} would send one"
+    for key in provider.keys:
+        if key.fault is not None:
+            yield f"the key of {provider.label} cannot be read: {key.fault}"
+        if key.is_open_to_others:
+            yield f"other users may read {key.place}, the key of {provider.label}: chmod 600 {key.place}"
+    if provider.config.has_literal_key:
+        yield f"the key of {provider.label} stands in the configuration file; ${{VARIABLE}} would keep it out"
+
+
 def _providers(
     configuration: config.Config, settings: settings.Settings, stored: provider_key.Stored
 ) -> Iterator[Provider]:
@@ -217,17 +287,29 @@ def _providers(
 
 
 def _provider(
-    name: str, section: config.ProviderConfig, settings: settings.Settings, stored: provider_key.Stored
+    name: str,
+    section: config.ProviderConfig,
+    settings: settings.Settings,
+    stored: provider_key.Stored,
+    *,
+    is_account: bool = False,
 ) -> Provider:
     kind = registry.get(section.kind_of(name) or "openai_compatible")
     base_url, named_by_environment = _address(kind, section, settings)
     at_vendors = _host(base_url) == _host(kind.base_url)
     auth = section.auth or kind.auth
     # A key that the file does not name goes to the vendor, or where its owner's environment says: never elsewhere.
-    keys = provider_key.find(name, kind, section, stored, wants_environment=at_vendors or named_by_environment)
+    wants_environment = (at_vendors or named_by_environment) and not is_account
+    keys = provider_key.find(name, kind, section, stored, wants_environment=wants_environment)
     missing = None if keys else section.missing_variable
     if not keys and missing is None and kind.needs_key and at_vendors and auth != "none":
         missing = kind.key_env[0]
+    accounts = tuple(
+        _provider(name, section.of_account(account), settings, stored, is_account=True) for account in section.accounts
+    )
+    if accounts:
+        keys = accounts[0].keys
+        missing = next((part.missing_variable for part in accounts if part.missing_variable), None)
     return Provider(
         name=name,
         spec=dataclasses.replace(kind, auth=auth),
@@ -235,6 +317,8 @@ def _provider(
         base_url=base_url,
         keys=keys if auth != "none" else (),
         missing_variable=missing if auth != "none" else None,
+        is_account=is_account,
+        accounts=accounts,
     )
 
 

@@ -59,6 +59,8 @@ class Outcome(StrEnum):
     RATE_LIMITED = "rate_limited"
     PAUSED = "paused"
     ABANDONED = "abandoned"
+    FELL_BACK = "fell_back"
+    """It failed, and its line goes on with another model."""
 
 
 AT_REST = frozenset({BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED})

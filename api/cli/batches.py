@@ -25,6 +25,7 @@ def server_option(command: Command) -> Command:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N lines for now.")
 @click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Start no call that would pass this sum.")
 @click.option("--allow-unknown-cost", is_flag=True, help="Under --max-cost, run models of unknown price too.")
+@click.option("--allow-fallback", is_flag=True, help="Lines that ask for an alias may go on with its fallbacks.")
 @click.option("--skip-invalid", is_flag=True, help="Run the good lines of a file that has faulty ones.")
 @click.option("--priority", type=int, default=0, show_default=True, help="Batches with more go first.")
 @click.option("--hold", is_flag=True, help="Check the lines and wait for 'gristmill resume'.")

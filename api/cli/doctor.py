@@ -137,18 +137,19 @@ def _providers(settings: Settings, wrong: list[str]) -> list[Facts]:
     except (config.ConfigError, RouteError) as error:
         wrong.append(str(error))
         return []
-    for provider in routes.providers.values():
-        wrong.extend(f"the key of {provider.name} cannot be read: {key.fault}" for key in provider.keys if key.fault)
+    parts = [part for provider in routes.providers.values() for part in provider.parts]
+    for part in parts:
+        wrong.extend(f"the key of {part.label} cannot be read: {key.fault}" for key in part.keys if key.fault)
     return [
         {
-            "name": provider.name,
-            "key": "present" if provider.key and provider.key.value else "absent",
-            "key_from": provider.key.where if provider.key else None,
-            "key_is_open": provider.key is not None and provider.key.is_open_to_others,
-            "shadowed": [key.where for key in provider.keys[1:]],
-            "elsewhere": provider.address if provider.is_elsewhere else None,
+            "name": part.label,
+            "key": "present" if part.key and part.key.value else "absent",
+            "key_from": part.key.where if part.key else None,
+            "key_is_open": part.key is not None and part.key.is_open_to_others,
+            "shadowed": [key.where for key in part.keys[1:]],
+            "elsewhere": part.address if part.is_elsewhere else None,
         }
-        for provider in routes.providers.values()
+        for part in parts
     ]
 
 

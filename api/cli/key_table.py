@@ -14,7 +14,8 @@ Row = tuple[str, ...]
 
 
 def table(providers: Mapping[str, Provider], stored: Sequence[Entry]) -> str:
-    rows = [_elsewhere(provider, key) for provider in providers.values() for key in _not_stored(provider)]
+    parts = [part for provider in providers.values() for part in provider.parts]
+    rows = [_elsewhere(part, key) for part in parts for key in _not_stored(part)]
     return columns.table(HEAD, sorted(rows + [_stored(providers, entry) for entry in stored]))
 
 
@@ -33,10 +34,11 @@ def _stored(providers: Mapping[str, Provider], entry: Entry) -> Row:
 
 
 def _used_of_stored(provider: Provider | None, entry: Entry) -> str:
-    if provider is None or provider.config.account != entry.account:
+    part = None if provider is None else provider.part(entry.account)
+    if part is None:
         return "no: not configured"
-    key = next((key for key in provider.keys if key.source is Source.DATABASE), None)
-    return "no: auth is none" if key is None else _used(provider, key)
+    key = next((key for key in part.keys if key.source is Source.DATABASE), None)
+    return "no: auth is none" if key is None else _used(part, key)
 
 
 def _used(provider: Provider, key: ProviderKey) -> str:

@@ -18,6 +18,7 @@ COLUMNS = {
     "model": "string",
     "served_model": "string",
     "provider": "string",
+    "fallback": "string",
     "state": "string",
     "text": "string",
     "finish_reason": "string",

@@ -45,7 +45,7 @@ def providers(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     with _place() as place:
-        rows = [_provider_row(one) for one in place.routes().providers.values()]
+        rows = [_provider_row(part) for one in place.routes().providers.values() for part in one.parts]
     click.echo(columns.table(("provider", "configured", "address", "key"), rows))
 
 
@@ -137,12 +137,13 @@ def _read(name: str) -> str:
 
 
 def _notes(provider: Provider, account: str) -> Iterator[str]:
-    if provider.config.account != account:
-        yield f"it is used once gristmill.yaml says 'account: {account}' of {provider.name}."
-    elif provider.key is None:
+    part = provider.part(account)
+    if part is None:
+        yield f"it is used once gristmill.yaml says 'account: {account}' of {provider.name}, or names it in 'accounts'."
+    elif part.key is None:
         yield f"{provider.name} has 'auth: none': it gets no key."
-    elif provider.key.source is not Source.DATABASE:
-        yield f"the key from {provider.key.where} hides it."
+    elif part.key.source is not Source.DATABASE:
+        yield f"the key from {part.key.where} hides it."
     if provider.is_elsewhere:
         yield f"{provider.name} is called at {provider.address}; the key goes there."
 
@@ -154,4 +155,4 @@ def _provider_row(provider: Provider) -> tuple[str, ...]:
     else:
         said = f"from {key.where}" if key.fault is None else f"unreadable: {key.fault}"
     configured = "gristmill.yaml" if provider.is_configured else "built in"
-    return provider.name, configured, provider.address or "", said
+    return provider.label, configured, provider.address or "", said

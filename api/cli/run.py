@@ -29,6 +29,7 @@ class Options:
     yes: bool
     max_cost: float | None
     allow_unknown_cost: bool
+    allow_fallback: bool
     limit: int | None
     invalid_lines: str
     retry_failed: bool
@@ -45,6 +46,7 @@ class Options:
         return {
             "max_cost": self.max_cost,
             "allow_unknown_cost": self.allow_unknown_cost,
+            "allow_fallback": self.allow_fallback,
             "line_limit": self.limit,
         }
 
@@ -55,6 +57,7 @@ class Options:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N lines for now.")
 @click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Start no call that would pass this sum.")
 @click.option("--allow-unknown-cost", is_flag=True, help="Under --max-cost, run models of unknown price too.")
+@click.option("--allow-fallback", is_flag=True, help="Lines that ask for an alias may go on with its fallbacks.")
 @click.option(
     "--confirm-above", type=float, default=5.0, show_default=True, metavar="USD", help="Ask first above this."
 )

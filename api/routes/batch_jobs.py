@@ -83,6 +83,7 @@ def _attempt(row: Any) -> schemas.Attempt:
         seconds=row.seconds,
         generation=row.generation,
         deployment=row.deployment,
+        fallback=row.fallback,
         outcome=row.outcome,
         status_code=row.status_code,
         error_code=row.error_code,

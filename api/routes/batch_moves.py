@@ -131,6 +131,8 @@ def _limits(said: schemas.BatchLimits) -> Limits:
         limits["max_cost"] = None if said.max_cost is None else present.picousd(said.max_cost)
     if "allow_unknown_cost" in said.model_fields_set:
         limits["allow_unknown_cost"] = said.allow_unknown_cost
+    if "allow_fallback" in said.model_fields_set:
+        limits["allow_fallback"] = said.allow_fallback
     if "line_limit" in said.model_fields_set:
         limits["line_limit"] = said.line_limit
     return limits

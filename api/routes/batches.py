@@ -147,6 +147,7 @@ def _new_batch(body: schemas.BatchCreate, caller: Caller, services: Services) ->
         line_limit=options.line_limit,
         max_cost=None if options.max_cost is None else present.picousd(options.max_cost),
         allow_unknown_cost=options.allow_unknown_cost,
+        allow_fallback=options.allow_fallback,
         output_expires_after=body.output_expires_after.seconds if body.output_expires_after else None,
         webhook_url=options.webhook_url,
         webhook_events=list(options.webhook_events or event_types.ENDED),

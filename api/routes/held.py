@@ -30,7 +30,7 @@ RETRIED = frozenset({408, 409, 429})
 
 _Checked = tuple[NewHeld, store.Said | None]
 
-CAREFUL = ("x-gristmill-window", "x-gristmill-max-cost", "idempotency-key")
+CAREFUL = ("x-gristmill-window", "x-gristmill-max-cost", "x-gristmill-allow-fallback", "idempotency-key")
 """Headers of which most calls have none."""
 
 

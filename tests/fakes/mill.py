@@ -142,6 +142,7 @@ class Mill:
                 "cost_usd": cost,
                 **batch["limits"],
                 "allow_unknown_cost": False,
+                "allow_fallback": False,
                 "identity": batch["request"]["gristmill"].get("identity"),
                 "paused": batch["paused"],
                 "blocked_by": [{"reason": blocked, "since": 0, "detail": None}] if blocked else [],

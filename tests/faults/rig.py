@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import httpx
 import psutil
+import psycopg
 import yaml
 
 from tests.polling import until
@@ -48,14 +49,22 @@ class Mill:
     """One home, and the server that lives in it; ``start`` again after ``kill_everything``."""
 
     def __init__(
-        self, home: Path, simulator_url: str, *, providers: dict[str, Any] | None = None, **environment: str
+        self,
+        home: Path,
+        simulator_url: str,
+        *,
+        providers: dict[str, Any] | None = None,
+        models: dict[str, Any] | None = None,
+        **environment: str,
     ) -> None:
         self.home = home
         self._environment = {**_plain_environment(), **CLOCKS, **environment}
         self._environment["GRISTMILL_HOME"] = str(home)
         self._environment["GRISTMILL_SIMULATOR_URL"] = simulator_url
         self._environment["GRISTMILL_CONFIG"] = str(home.parent / "gristmill.yaml")
-        (home.parent / "gristmill.yaml").write_text(yaml.safe_dump({"providers": providers or {}}))
+        (home.parent / "gristmill.yaml").write_text(
+            yaml.safe_dump({"providers": providers or {}, "models": models or {}})
+        )
         self._server: Child | None = None
         self._helpers: list[Child] = []
         self._client: httpx.Client | None = None
@@ -241,6 +250,9 @@ class Mill:
     # What only the database knows
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
+        if (url := self._environment.get("GRISTMILL_DATABASE_URL")) is not None:
+            with psycopg.connect(url.replace("+psycopg", "")) as elsewhere:
+                return elsewhere.execute(sql.replace("?", "%s").encode(), values).fetchall()
         with contextlib.closing(sqlite3.connect(self.home / "gristmill.db", timeout=30)) as connection:
             return connection.execute(sql, values).fetchall()
 

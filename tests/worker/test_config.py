@@ -43,11 +43,11 @@ def test_everything_that_can_be_said(monkeypatch: pytest.MonkeyPatch):
     assert found.retention.policy == Policy(batches=90 * 86_400, held=36 * 3_600)
     assert (fast.base_url, fast.key, fast.max_retries) == ("https://gateway.example/v1", "sk-fast", 3)
     assert found.providers["local"].base_url == "http://127.0.0.1:8080/v1"
-    assert [(entry.model, entry.weight) for entry in found.models["cheap"]] == [
+    assert [(entry.model, entry.weight) for entry in found.models["cheap"].deployments] == [
         ("local/llama", 3),
         ("fast/gpt-4o-mini", 1),
     ]
-    assert found.models["judge"][0].model == "fast/gpt-4o"
+    assert found.models["judge"].deployments[0].model == "fast/gpt-4o"
     assert found.prices["local/llama"].input == Decimal("0.1")
     assert found.limits == "openai"
 

@@ -140,3 +140,47 @@ def test_memory_does_not_grow_with_the_names_that_clients_make_up(monkeypatch: p
     found = routes_of("providers: {lab: {kind: openai_compatible, base_url: 'http://127.0.0.1:9/v1'}}")
     assert [found.resolve(f"lab/{n}").name for n in range(10)] == [f"lab/{n}" for n in range(10)]
     assert len(found._found) <= 3
+
+
+ACCOUNTS = """
+providers:
+  openai: {accounts: {a: {api_key: sk-a, weight: 3}, b: {api_key: '${KEY_B}'}}}
+models:
+  judge: [{model: openai/gpt-4o, weight: 2}, {model: openai/gpt-4.1}]
+"""
+
+
+def test_accounts_are_scopes_of_their_own_and_share_the_weight(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KEY_B", "sk-b")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-elsewhere")
+    found = routes_of(ACCOUNTS)
+    route = found.resolve("openai/gpt-4o-mini")
+    assert [(one.name, one.scope) for one in route.deployments] == [
+        ("openai/gpt-4o-mini@a", "openai/a/gpt-4o-mini"),
+        ("openai/gpt-4o-mini@b", "openai/b/gpt-4o-mini"),
+    ]
+    assert [one.api_key and one.api_key.reveal() for one in route.deployments] == ["sk-a", "sk-b"]
+    assert route.weights == (0.75, 0.25)
+    assert found.resolve("judge").weights == (1.5, 0.5, 0.75, 0.25)
+
+
+def test_an_account_never_takes_the_key_of_the_variable(monkeypatch: pytest.MonkeyPatch):
+    """It would be the same account twice."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    with pytest.raises(routes.MissingKey, match="'openai@b' needs an API key: set the environment variable KEY_B"):
+        routes_of(ACCOUNTS).resolve("judge")
+    bare = routes_of("providers:\n  openai: {accounts: {a: {}}}")
+    with pytest.raises(routes.MissingKey, match=r"name it under 'api_key'.*set-key openai --account a"):
+        bare.resolve("gpt-4o")
+
+
+def test_every_model_that_may_stand_in_is_known():
+    found = routes_of("""
+providers:
+  lab: {base_url: 'http://127.0.0.1:9/v1'}
+models:
+  small: {deployments: [lab/s], fallbacks: {context_window: [large], general: [lab/x]}}
+  large: {deployments: [lab/l], fallbacks: {general: [small]}}
+""")
+    assert set(found.resolve("small").fallbacks) == {"lab/l", "lab/x", "lab/s"}
+    assert found.resolve("lab/s").fallbacks == ()

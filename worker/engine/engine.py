@@ -29,6 +29,7 @@ from worker.key_watch import KeyWatch
 from worker.limiter.exchange import Exchange
 from worker.limiter.gate import Gate, ProcessBudget, ScopeGate
 from worker.routes import RouteError
+from worker.routing.router import Router
 from worker.settings import Settings
 from worker.store import held, held_claims, processes, scope_reports, scopes, slices, watching
 from worker.store.calls import BatchView
@@ -70,6 +71,7 @@ class Engine:
         self.forecasts = Forecasts()
         self.rests = Rests(self._in_thread)
         self.reporter = Reporter(catalog.limits_of)
+        self.router = Router(catalog, self.rests, self.gate_of)
         self._stop_seen: dict[int, float] = {}
         self._held_before: set[tuple[int, int]] = set()
         self._alone: asyncio.Lock
@@ -125,16 +127,6 @@ class Engine:
     def gate_of(self, deployment: Deployment) -> ScopeGate:
         return self._gate.scope(deployment.scope, self.catalog.limits(deployment))
 
-    def deployment(self, route: str, probe: str | None) -> Deployment | None:
-        """The first deployment of the route whose scope does not rest, or the one that is to be probed."""
-        try:
-            deployments = self.catalog.resolve(route).deployments
-        except RouteError:
-            return None
-        if probe is not None:
-            return next((one for one in deployments if one.scope == probe), None)
-        return next((one for one in deployments if self.rests.reason(one.scope) is None), None)
-
     async def held_body(self, claim: Claim) -> bytes:
         """The request of a held job. Raises BlobError."""
         if claim.body is not None:
@@ -160,9 +152,9 @@ class Engine:
     def _prepare(self, claim: Claim) -> None:
         """Look up prices on this thread: the first look into their list takes half a second of CPU."""
         try:
-            self.catalog.token_prices(claim.route)
+            self.catalog.token_prices(claim.serving)
         except RouteError as error:
-            log.warning("no deployment for %s any more: %s", claim.route, error)
+            log.warning("no deployment for %s any more: %s", claim.serving, error)
 
     async def _open(self) -> None:
         settings = self.settings
@@ -181,7 +173,7 @@ class Engine:
             self._tasks.append(task)
 
     async def _execute(self, claim: Claim, probe: str | None) -> None:
-        run = SliceRun(self, claim, probe)
+        run = SliceRun(self, self.router.priced(claim), probe)
         self._runs[(claim.slice, claim.epoch)] = run
         if self.draining:
             run.stop()
@@ -279,7 +271,8 @@ class Engine:
 
     async def _refresh_rests(self) -> None:
         unsaved = self.rests.unsaved
-        self.rests.refresh(await self._in_read(scopes.paused), unsaved)
+        paused, cooling = await self._in_read(lambda session: (scopes.paused(session), scopes.cooling(session)))
+        self.rests.refresh(paused, unsaved, cooling)
 
     def _see(self, views: dict[int, BatchView]) -> None:
         for number, view in views.items():

@@ -1,12 +1,13 @@
 """From an answer or an error to the row that is stored: pure, so that every case can be read and tested."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from providers.deployment import Deployment
 from providers.errors import ProviderError
 from providers.result import ProviderResult
 from worker import result_line
 from worker.catalog import Catalog
+from worker.routing import trail as trails
 from worker.states import Outcome
 from worker.store.calls import Ended
 from worker.store.slices import Claim, ClaimedJob
@@ -49,7 +50,16 @@ def succeeded(call: Call, result: ProviderResult, catalog: Catalog, seconds: flo
     )
 
 
-def failed(call: Call, error: ProviderError, outcome: Outcome, catalog: Catalog, seconds: float) -> Ended:
+def handed_on(ended: Ended, trail: str | None) -> Ended:
+    """An answer that does not count because another model is to be asked; it was paid for all the same."""
+    if trail is None:
+        return ended
+    return replace(ended, outcome=Outcome.FELL_BACK, kind=None, line=b"", trail=trail)
+
+
+def failed(
+    call: Call, error: ProviderError, outcome: Outcome, catalog: Catalog, seconds: float, *, trail: str | None = None
+) -> Ended:
     """A failed call; it gives the job its error row only when ``outcome`` is FAILED."""
     cost = catalog.cost(call.deployment, error.usage)
     amount = cost.picousd if cost is not None else (None if error.may_be_billed or error.usage is not None else 0)
@@ -66,6 +76,7 @@ def failed(call: Call, error: ProviderError, outcome: Outcome, catalog: Catalog,
         cost_source=None if cost is None else cost.source,
         kind="error" if final else None,
         line=_failed_line(call, error) if final else b"",
+        trail=trail,
     )
 
 
@@ -120,6 +131,7 @@ def _ended(call: Call, seconds: float, *, outcome: Outcome, cost: int | None, **
         outcome=outcome,
         reserved=call.reserved,
         cost=cost,
+        fallback=trails.reason(call.claim.trail),
         **facts,  # type: ignore[arg-type]
     )
 

@@ -11,6 +11,7 @@ from sqlmodel import Session
 from providers.errors import ProviderError
 from worker.database import DatabaseAway
 from worker.engine.health import Health, Refundable
+from worker.routing.cooling import Cooling
 from worker.store import scopes
 from worker.store.scopes import PausedScope
 
@@ -27,15 +28,34 @@ class Rests:
         self._health: dict[str, Health] = {}
         self._paused: dict[str, str] = {}
         self._unsaved: set[str] = set()
+        self._cooling = Cooling()
         self._saving: set[asyncio.Task[None]] = set()
 
     def reason(self, scope: str) -> str | None:
         """Why the scope rests; None if it does not."""
         return self._paused.get(scope)
 
+    def cools(self, scope: str) -> float:
+        """Seconds in which another deployment is to be preferred, if there is one."""
+        return self._cooling.left(scope)
+
+    def stumbled(self, scope: str, seconds: float) -> None:
+        """A failure or a 429 of a deployment that others may stand in for; ``seconds`` is how long it cools."""
+        if self._cooling.stumbled(scope, seconds):
+            log.warning("%s is avoided for %g s", scope, seconds)
+            self._save(scope, partial(scopes.cool, scope=scope, seconds=seconds))
+
+    def avoid(self, scope: str, seconds: float) -> None:
+        """Its quota is spent for so long: others are preferred."""
+        if self._cooling.left(scope) > seconds / 2:
+            return
+        self._cooling.avoid(scope, seconds)
+        self._save(scope, partial(scopes.cool, scope=scope, seconds=seconds))
+
     def fine(self, scope: str) -> None:
         """An answer that is neither a failure of the provider nor a 429."""
         self._health_of(scope).fine()
+        self._cooling.fine(scope)
 
     def failed(self, scope: str, job: Refundable) -> bool:
         """A failure of the provider. True if it is an outage by now."""
@@ -61,8 +81,9 @@ class Rests:
         self._health_of(scope).fine()
         self._save(scope, partial(scopes.resume, scopes=[scope]))
 
-    def refresh(self, stored: dict[str, PausedScope], unsaved_before: set[str]) -> None:
+    def refresh(self, stored: dict[str, PausedScope], unsaved_before: set[str], cooling: dict[str, float]) -> None:
         """Take over what SQL says, but for scopes whose own news was not stored when it was read."""
+        self._cooling.refresh(cooling)
         present = {scope: one.reason for scope, one in stored.items()}
         for scope in unsaved_before | self._unsaved:
             present.pop(scope, None)

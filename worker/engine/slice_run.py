@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 
 from providers.call import call as call_provider
 from providers.deployment import Deployment
-from providers.errors import ConnectionDropped, DeadlineError, ProviderError
+from providers.errors import (
+    ConnectionDropped,
+    ContentFilterError,
+    ContextLengthError,
+    DeadlineError,
+    ProviderError,
+)
 from providers.request import ProviderRequest
+from providers.result import Ending
 from providers.verdict import GiveUp, LimitKind, Pause, PauseReason, RateLimited, Transient
+from worker.alias_config import Fallback
 from worker.blobs import BlobError
 from worker.engine import backoff, outcome
 from worker.engine.outcome import Call
@@ -147,7 +155,8 @@ class SliceRun:
             one.cost = self._cost(one.job, deployment)
         admission = await gate.admit([one.cost for one in due], self._standing())
         if admission.count == 0:
-            self._rest = time.monotonic() + admission.wait
+            if not self.engine.router.avoid(self.claim, deployment, admission.wait):
+                self._rest = time.monotonic() + admission.wait
             return False
         chosen, begun, asked = due[: admission.count], 0, time.monotonic()
         try:
@@ -159,6 +168,7 @@ class SliceRun:
                     route=self.claim.route,
                     jobs=tuple(one.job.id for one in chosen),
                     costs=tuple(one.price for one in chosen),
+                    is_unpriced=bool(self.claim.trail) and self.claim.input_price is None,
                 )
             )
             # Who stood still since it asked may have lost its lease unawares: it asks again.
@@ -173,6 +183,8 @@ class SliceRun:
                 gate.unused([one.cost for one in chosen[begun:]])
         if begun == 0:
             self._rest = time.monotonic() + CAPPED_WAIT
+        else:
+            self.engine.router.took(self.claim, deployment, begun)
         return begun > 0
 
     async def _call(self, one: OpenJob, deployment: Deployment, gate: ScopeGate) -> None:
@@ -196,6 +208,8 @@ class SliceRun:
                 sent_at=began,
             )
             self.engine.rests.fine(deployment.scope)
+            if result.ending is Ending.FILTERED and self.engine.catalog.minds_filters(self.claim.route):
+                ended = outcome.handed_on(ended, self.engine.router.onward(self.claim, Fallback.CONTENT_POLICY))
         except ProviderError as error:
             ended = self._failed(call, one, error, gate, began)
         except BlobError as error:
@@ -224,9 +238,25 @@ class SliceRun:
             broken = error.status_code >= 500
             gate.answers.accepted(seconds=seconds, broken=broken, headers=error.headers, sent_at=began)
         kind = self._judge(call, one, error)
+        trail = self._onward(error) if kind is Outcome.FAILED else None
         if kind is not Outcome.FAILED:
             self._waiting.append(one)
-        return outcome.failed(call, error, kind, self.engine.catalog, seconds)
+        elif trail is not None:
+            kind = Outcome.FELL_BACK
+        return outcome.failed(call, error, kind, self.engine.catalog, seconds, trail=trail)
+
+    def _onward(self, error: ProviderError) -> str | None:
+        """The trail of a line that may go on with another model after this error, its last."""
+        match error:
+            case ContextLengthError():
+                kind = Fallback.CONTEXT_WINDOW
+            case ContentFilterError():
+                kind = Fallback.CONTENT_POLICY
+            case ProviderError(verdict=Transient()):
+                kind = Fallback.GENERAL
+            case _:
+                return None
+        return self.engine.router.onward(self.claim, kind)
 
     def _judge(self, call: Call, one: OpenJob, error: ProviderError) -> Outcome:
         """Act on the verdict: when the job is due again, whether the scope rests."""
@@ -241,7 +271,8 @@ class SliceRun:
                 return Outcome.PAUSED
             case RateLimited(wait=wait):
                 one.refusals += 1
-                one.ready_at = now + backoff.limited(one.refusals, wait)
+                elsewhere = self.engine.router.stumbled(self.claim, call.deployment)
+                one.ready_at = now if elsewhere else now + backoff.limited(one.refusals, wait)
                 if self.engine.rests.limited(scope):
                     self._pause(scope, "no_progress", error, wait)
                 return Outcome.RATE_LIMITED
@@ -257,6 +288,8 @@ class SliceRun:
         one.refusals = 0
         one.ready_at = time.monotonic() + backoff.transient(one.failures, wait)
         broken = (error.status_code or 0) >= 500 or isinstance(error, DeadlineError | ConnectionDropped)
+        if broken and self.engine.router.stumbled(self.claim, call.deployment):
+            one.ready_at = time.monotonic()
         if broken and self.engine.rests.reason(scope) is not None:
             if self._probe == scope:
                 self._pause(scope, self.engine.rests.reason(scope) or PauseReason.OUTAGE, error, wait)
@@ -271,7 +304,7 @@ class SliceRun:
 
     def _key_has_changed(self, deployment: Deployment) -> bool:
         """Then an old key's refusal says nothing about the new one."""
-        return not self.engine.catalog.serves(self.claim.route, deployment)
+        return not self.engine.catalog.serves(self.claim.serving, deployment)
 
     def _pause(self, scope: str, reason: str, error: ProviderError, wait: float | None) -> None:
         self._probe_failed = self._probe == scope
@@ -306,7 +339,7 @@ class SliceRun:
         return Standing(batch=claim.batch, priority=claim.priority, held=held, answered=claim.answered)
 
     def _deployment(self) -> Deployment | None:
-        return self.engine.deployment(self.claim.route, self._probe)
+        return self.engine.router.deployment(self.claim, self._probe)
 
     async def _request(self, job: ClaimedJob, deployment: Deployment) -> ProviderRequest:
         held = self.claim.kind == Kind.HELD

@@ -186,7 +186,7 @@ class _Building:
 
     def finish(self, catalog: Catalog) -> Chunk:
         for route, jobs in self._jobs.items():
-            size = catalog.slice_jobs(route)
+            size = catalog.slice_jobs(route, len(jobs))
             self._chunk.slices += [(route, jobs[i : i + size]) for i in range(0, len(jobs), size)]
             self._chunk.prices[route] = catalog.token_prices(route)
         return self._chunk

@@ -98,6 +98,7 @@ class NewBatch:
     line_limit: int | None = None
     max_cost: int | None = None
     allow_unknown_cost: bool = False
+    allow_fallback: bool = False
     output_expires_after: int | None = None
     kind: Kind = Kind.BATCH
     api_key: str | None = None
@@ -110,6 +111,7 @@ class Limits(TypedDict, total=False):
 
     max_cost: int | None
     allow_unknown_cost: bool
+    allow_fallback: bool
     line_limit: int | None
 
 
@@ -148,6 +150,7 @@ def create(session: Session, new: NewBatch, *, resent: bool = False) -> tuple[Ba
         line_limit=new.line_limit,
         max_cost=within_budget(session, new.api_key, new.max_cost),
         allow_unknown_cost=new.allow_unknown_cost,
+        allow_fallback=new.allow_fallback,
         output_expires_after=new.output_expires_after,
         webhook_endpoint=webhook.id if webhook else None,
         webhook_events=new.webhook_events if webhook else None,

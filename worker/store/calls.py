@@ -17,11 +17,13 @@ class Start:
     route: str
     jobs: tuple[int, ...]
     costs: tuple[int, ...]
+    is_unpriced: bool = False
+    """Whether the price of the fallback that serves them is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
-    """One call's end. ``line`` and ``kind`` are set when it gives the job its result."""
+    """One call's end. ``line`` and ``kind`` are set when it gives the job its result, ``trail`` when it hands it on."""
 
     job: int
     attempt: int
@@ -47,6 +49,8 @@ class Ended:
     kind: str | None = None
     line: bytes = b""
     batch_kind: str = Kind.BATCH
+    fallback: str | None = None
+    trail: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from worker import clock, tables
 from worker.states import BatchStatus, JobState, Kind, SliceState
-from worker.store import slices
+from worker.store import purses, slices
 from worker.store.slices import lock_batches, locked
 from worker.tables import BATCH, JOB, SLICE, TALLY
 
@@ -24,7 +24,15 @@ _OPEN = and_(BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.stop.is_(None))
 def running(session: Session) -> Sequence[Any]:
     """Batches whose lines may start, most urgent first; held jobs have a way of their own."""
     statement = (
-        select(BATCH.c.number, BATCH.c.id, BATCH.c.owner, BATCH.c.priority, BATCH.c.line_limit)
+        select(
+            BATCH.c.number,
+            BATCH.c.id,
+            BATCH.c.owner,
+            BATCH.c.priority,
+            BATCH.c.line_limit,
+            BATCH.c.allow_fallback,
+            purses.needs_prices().label("is_limited"),
+        )
         .where(BATCH.c.status == BatchStatus.IN_PROGRESS, _IN_FILES, BATCH.c.open > 0, *_startable())
         .order_by(BATCH.c.priority.desc(), BATCH.c.number)
     )
@@ -40,6 +48,19 @@ def unfinished_routes(session: Session, numbers: Collection[int]) -> dict[int, l
     for batch, route in session.connection().execute(statement):
         routes.setdefault(batch, []).append(route)
     return routes
+
+
+def detours(session: Session, numbers: Collection[int]) -> dict[int, list[tuple[str, str]]]:
+    """(route, trail) of the ready slices of each batch that go on with a fallback."""
+    statement = (
+        select(SLICE.c.batch, SLICE.c.route, SLICE.c.trail)
+        .where(SLICE.c.state == SliceState.READY, SLICE.c.batch.in_(numbers), SLICE.c.trail != "")
+        .distinct()
+    )
+    found: dict[int, list[tuple[str, str]]] = {}
+    for batch, route, trail in session.connection().execute(statement):
+        found.setdefault(batch, []).append((route, trail))
+    return found
 
 
 def outside(session: Session) -> Sequence[Any]:
@@ -58,13 +79,18 @@ def outside(session: Session) -> Sequence[Any]:
     return session.connection().execute(statement).all()
 
 
-def ready(session: Session, batch: int, routes: Collection[str], line_limit: int | None, limit: int) -> Sequence[Any]:
-    """(id, route, open, suspected, first_line) of slices that may be published now, in input order."""
+def ready(
+    session: Session, batch: int, lanes: Collection[tuple[str, str]], line_limit: int | None, limit: int
+) -> Sequence[Any]:
+    """(id, route, trail, open, suspected, first_line) of slices that may be published now, in input order.
+
+    A lane is a route with a trail.
+    """
     suspected = not_(and_(*_unsuspected())).label("suspected")
-    statement = select(SLICE.c.id, SLICE.c.route, SLICE.c.open, suspected, SLICE.c.first_line).where(
+    statement = select(SLICE.c.id, SLICE.c.route, SLICE.c.trail, SLICE.c.open, suspected, SLICE.c.first_line).where(
         SLICE.c.state == SliceState.READY,
         SLICE.c.batch == batch,
-        SLICE.c.route.in_(routes),
+        _in(lanes),
         or_(SLICE.c.not_before.is_(None), SLICE.c.not_before <= clock.now()),
     )
     if line_limit is not None:
@@ -72,8 +98,15 @@ def ready(session: Session, batch: int, routes: Collection[str], line_limit: int
     return session.connection().execute(statement.order_by(SLICE.c.first_line).limit(limit)).all()
 
 
+def _in(lanes: Collection[tuple[str, str]]) -> ColumnElement[bool]:
+    """Without trails, which is nearly always, the index by route finds them in order."""
+    if not any(trail for _, trail in lanes):
+        return and_(SLICE.c.route.in_([route for route, _ in lanes]), SLICE.c.trail == "")
+    return or_(*(and_(SLICE.c.route == route, SLICE.c.trail == trail) for route, trail in lanes))
+
+
 def held(session: Session) -> Sequence[Any]:
-    """(id, batch, route, due) of the ready slices of held jobs that may start, oldest first."""
+    """(id, batch, route, trail, allow_fallback, is_limited, due) of the ready slices of held jobs, oldest first."""
     connection = session.connection()
     waiting = select(BATCH.c.number).where(
         BATCH.c.status == BatchStatus.IN_PROGRESS, BATCH.c.kind == Kind.HELD, *_startable()
@@ -83,7 +116,12 @@ def held(session: Session) -> Sequence[Any]:
     rows: list[Any] = []
     for start in range(0, len(numbers), HELD_AT_ONCE):
         some = SLICE.c.batch.in_(numbers[start : start + HELD_AT_ONCE])
-        ready = select(SLICE.c.id, SLICE.c.batch, SLICE.c.route, due).where(some, SLICE.c.state == SliceState.READY)
+        wanted = (SLICE.c.id, SLICE.c.batch, SLICE.c.route, SLICE.c.trail, BATCH.c.allow_fallback)
+        ready = (
+            select(*wanted, purses.needs_prices().label("is_limited"), due)
+            .join(BATCH, BATCH.c.number == SLICE.c.batch)
+            .where(some, SLICE.c.state == SliceState.READY)
+        )
         rows += connection.execute(ready.order_by(SLICE.c.batch)).all()
     return rows
 
@@ -126,7 +164,7 @@ def merge(session: Session, batch: int, ids: Sequence[int]) -> None:
             .order_by(SLICE.c.id),
         )
     ).all()
-    if len(rows) < 2:
+    if len(rows) < 2 or len({(row.route, row.trail) for row in rows}) > 1:
         return
     old = [row.id for row in rows]
     mine = and_(JOB.c.slice.in_(old), JOB.c.state == JobState.PENDING)
@@ -136,6 +174,7 @@ def merge(session: Session, batch: int, ids: Sequence[int]) -> None:
         batch=batch,
         generation=rows[0].generation,
         route=rows[0].route,
+        trail=rows[0].trail,
         first_line=tables.job_line(first_job),
         jobs=sum(row.open for row in rows),
         tokens=sum(row.tokens * row.open // max(1, row.jobs) for row in rows),

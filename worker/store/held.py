@@ -50,6 +50,7 @@ class NewHeld:
     priority: int = 0
     max_cost: int | None = None
     allow_unknown_cost: bool = False
+    allow_fallback: bool = False
     holder: str | None = None
 
 
@@ -238,6 +239,7 @@ def _batch(new: NewHeld, terms: Terms, now: float) -> dict[str, Any]:
         "priority": new.priority,
         "max_cost": terms.max_cost,
         "allow_unknown_cost": terms.allow_unknown_cost,
+        "allow_fallback": new.allow_fallback,
         "created_at": now,
         "in_progress_at": now,
         "window_seconds": new.window_seconds,

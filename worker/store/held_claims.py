@@ -16,7 +16,10 @@ from worker.tables import SLICE
 SHORT_BODY = 16 << 10
 """Bytes of a body that is read with the claim; a longer one is read when its call begins."""
 
+_NEEDS_PRICES = """batch.allow_fallback AND NOT batch.allow_unknown_cost AND (batch.max_cost IS NOT NULL OR EXISTS (
+ SELECT 1 FROM api_key WHERE api_key.id = batch.api_key AND COALESCE(budget_day, budget_month) IS NOT NULL))"""
 _HEADS = f"""SELECT slice.id, batch.id, batch.kind, tally.input_price, tally.output_price,
+ batch.priority, tally.completed + tally.failed, batch.allow_fallback, {_NEEDS_PRICES},
  CASE WHEN length(request_body.body) <= {SHORT_BODY} THEN request_body.body END
  FROM slice JOIN batch ON batch.number = slice.batch
  JOIN tally ON tally.batch = slice.batch AND tally.route = slice.route
@@ -55,8 +58,24 @@ def claim(session: Session, chosen: Iterable[tuple[int, int]], holder: str, leas
             output_price=output_price,
             jobs=tuple(jobs[slice]),
             body=None if body is None else bytes(body),
+            trail=taken[slice].trail,
+            priority=priority,
+            answered=answered,
+            allow_fallback=bool(allow_fallback),
+            is_limited=bool(is_limited),
         )
-        for slice, batch_id, kind, input_price, output_price, body in select_in(connection, _HEADS, taken)
+        for (
+            slice,
+            batch_id,
+            kind,
+            input_price,
+            output_price,
+            priority,
+            answered,
+            allow_fallback,
+            is_limited,
+            body,
+        ) in select_in(connection, _HEADS, taken)
     ]
 
 
@@ -81,7 +100,7 @@ def _take(
             not_before=None,
             started="",
         )
-        .returning(SLICE.c.id, SLICE.c.batch, SLICE.c.route, SLICE.c.owner, SLICE.c.alone, SLICE.c.epoch)
+        .returning(*(SLICE.c[name] for name in ("id", "batch", "route", "trail", "owner", "alone", "epoch")))
     )
     return connection.execute(statement).all()
 

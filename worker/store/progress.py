@@ -1,5 +1,6 @@
 """What is known of batches besides their own rows: models, faulty lines, calls in flight, and why lines wait."""
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +9,7 @@ from sqlmodel import Session, col, select
 
 from worker import clock, states
 from worker.routes import MissingKey, RouteError
+from worker.routing import trail as trails
 from worker.states import SliceState
 from worker.store import etas, purses, scopes
 from worker.store.recording import UNKNOWN_COST
@@ -35,6 +37,8 @@ class Progress:
     in_flight: int = 0
     blocks: list[Block] = field(default_factory=list)
     webhook_url: str | None = None
+    detours: set[str] = field(default_factory=set)
+    """Routes that open lines have fallen back to."""
     done_at: float | None = None
     """When it will be done, as far as is known; ``seconds_left`` until then by the database's clock."""
     seconds_left: float | None = None
@@ -65,14 +69,13 @@ def of(
     _add_etas(session, batches, found)
     resting = scopes.paused(session)
     keys = _over_budget(session, found)
+    if resting:
+        _add_detours(session, [batch.number for batch in batches if batch.allow_fallback and batch.number], found)
     for batch in batches:
         assert batch.number is not None
         if batch.status not in states.AT_REST:
             progress = found[batch.number]
-            progress.blocks = [
-                *keys.get(batch.number, ()),
-                *_blocks(batch, progress, resting, scopes_of, serves),
-            ]
+            progress.blocks = [*keys.get(batch.number, ()), *_blocks(batch, progress, resting, scopes_of, serves)]
     return found
 
 
@@ -140,6 +143,18 @@ def _over_budget(session: Session, numbers: Collection[int]) -> dict[int, list[B
     }
 
 
+def _add_detours(session: Session, numbers: Collection[int], found: dict[int, Progress]) -> None:
+    if not numbers:
+        return
+    statement = (
+        sqlalchemy.select(col(Slice.batch), col(Slice.route), col(Slice.trail))
+        .where(col(Slice.batch).in_(numbers), col(Slice.trail) != "", col(Slice.state) != SliceState.DONE)
+        .distinct()
+    )
+    for batch, route, trail in session.connection().execute(statement):
+        found[batch].detours.add(trails.serving(route, trail))
+
+
 def _blocks(
     batch: Batch,
     progress: Progress,
@@ -164,6 +179,9 @@ def _blocks(
             spent.update(scopes_of(tally.route))
         except RouteError as error:
             blocks.append(_lost(batch, tally.route, error))
+    for route in progress.detours:
+        with contextlib.suppress(RouteError):
+            spent.update(scopes_of(route))
     for scope in sorted(spent & resting.keys()):
         rest = resting[scope]
         blocks.append(Block(scope=scope, reason=rest.reason, since=rest.paused_at, detail=rest.detail))

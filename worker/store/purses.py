@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 from sqlmodel import Session
 
 from worker import clock
@@ -87,6 +87,15 @@ class Purse:
         for budget in self.budgets:
             if budget.limit is not None and budget.spent + self.reserved + cost > budget.limit:
                 yield budget
+
+
+def needs_prices() -> ColumnElement[bool]:
+    """Of a batch: no call of unknown cost may begin."""
+    budgets = (API_KEY.c.budget_day, API_KEY.c.budget_month)
+    key = select(API_KEY.c.id).where(API_KEY.c.id == BATCH.c.api_key, or_(*(one.is_not(None) for one in budgets)))
+    limited = or_(BATCH.c.max_cost.is_not(None), key.exists())
+    forbidden_by_key = key.where(API_KEY.c.allow_unknown_cost.is_(False)).exists()
+    return or_(forbidden_by_key, and_(BATCH.c.allow_unknown_cost.is_(False), limited))
 
 
 def load(connection: Connection, keys: Collection[str], now: float, *, lock: bool) -> dict[str, Purse]:

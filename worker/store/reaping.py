@@ -96,6 +96,7 @@ def _move(session: Session, row: tables.Slice, jobs: list[int], *, alone: bool) 
             batch=row.batch,
             generation=row.generation,
             route=row.route,
+            trail=row.trail,
             first_line=tables.job_line(jobs[0]),
             jobs=len(jobs),
             tokens=row.tokens * len(jobs) // max(1, row.jobs),

@@ -14,7 +14,7 @@ from sqlmodel import Session
 from worker import tables
 from worker.database import executemany
 from worker.states import AT_REST, BatchStatus, JobState, Kind, Outcome, SliceState
-from worker.store import calls, purses
+from worker.store import calls, handing, purses
 from worker.store import recording_rows as rows
 from worker.store.calls import BatchView, Ended, Granted, Recorded, Start
 from worker.store.purses import Purse
@@ -85,6 +85,7 @@ class _Book:
         self.superseded: list[tuple[int, int, int]] = []
         self.changed_jobs: dict[int, tuple[rows.JobRow, Ended]] = {}
         self.touched_tallies: set[tuple[int, str]] = set()
+        self.handed_on: dict[tuple[int, str], tuple[str, list[Ended]]] = {}
 
     def known_attempts(self, ends: Sequence[Ended]) -> frozenset[tuple[int, int]]:
         found = rows.select_in(self.connection, "SELECT job, id FROM attempt WHERE job", {end.job for end in ends})
@@ -111,7 +112,9 @@ class _Book:
         if fenced:
             self._landed(batch, self.slices[end.slice], end, is_new)
         job = self.jobs[end.job]
-        if self._decides(batch, job, end, fenced):
+        if end.trail is not None and fenced and _is_mine(job, end):
+            self._hand_on(job, end, end.trail)
+        elif self._decides(batch, job, end, fenced):
             self._result(batch, tally, job, end)
 
     def start(self, start: Start) -> Granted:
@@ -128,7 +131,7 @@ class _Book:
         ):
             return Granted(0, closed=True)
         purse = self._purse(batch)
-        if tally.input_price is None and not _allows_unknown_cost(batch, purse):
+        if (tally.input_price is None or start.is_unpriced) and not _allows_unknown_cost(batch, purse):
             if batch.kind == Kind.HELD:
                 return self._refuse(batch, tally, start, UNKNOWN_COST, "The price of the model is unknown.")
             tally.paused_at, tally.alike_code = self.now, UNKNOWN_COST
@@ -184,6 +187,8 @@ class _Book:
                 for job, end in self.changed_jobs.values()
             ],
         )
+        for trail, ends in self.handed_on.values():
+            handing.regroup(self.connection, trail, ends)
         for slice in self.slices.values():
             if slice.open == 0:
                 self._reserve(self.batches[slice.batch], slice, -slice.reserved)
@@ -282,6 +287,12 @@ class _Book:
         _note_ending(tally, end)
         _note_alike(tally, end, self.now)
 
+    def _hand_on(self, job: rows.JobRow, end: Ended, trail: str) -> None:
+        """The line leaves its slice for one of those that go the same way; nobody can have seen that one yet."""
+        _, ends = self.handed_on.setdefault((job.slice, trail), (trail, []))
+        ends.append(end)
+        self.slices[job.slice].open -= 1
+
     def _withdraw(self, batch: rows.BatchRow, tally: rows.TallyRow, job: rows.JobRow) -> None:
         """An error row gives way to the success that arrived after it; in the file of an older generation it stays."""
         key = (job.id, job.generation)
@@ -313,6 +324,11 @@ def _is_answered(batch: rows.BatchRow) -> bool:
     """A held job is at rest with its answer: nobody is told, and a closer would cost another transaction."""
     running = batch.status == BatchStatus.IN_PROGRESS and batch.stop is None
     return batch.kind == Kind.HELD and running and batch.open == 0
+
+
+def _is_mine(job: rows.JobRow, end: Ended) -> bool:
+    """Still pending, and in the slice from which it was called: a commit that is repeated finds it elsewhere."""
+    return job.state == JobState.PENDING and job.slice == end.slice and job.generation == end.generation
 
 
 def _note_ending(tally: rows.TallyRow, end: Ended) -> None:

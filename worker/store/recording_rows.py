@@ -134,6 +134,7 @@ def attempt_values(end: Ended) -> tuple[Any, ...]:
         usage and usage.reasoning_tokens,
         end.cost,
         end.cost_source,
+        end.fallback,
     )
 
 
@@ -164,7 +165,8 @@ _TALLY_VALUES = attrgetter(*(field.name for field in fields(TallyRow)[_TALLY_FIR
 
 INSERT_ATTEMPT = """INSERT INTO attempt (job, id, owner, generation, epoch, deployment, lane, seconds, outcome,
  status_code, error_code, request_id, model, fingerprint, ending, input_tokens, cached_tokens, cache_write_tokens,
- output_tokens, reasoning_tokens, cost, cost_source) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"""
+ output_tokens, reasoning_tokens, cost, cost_source, fallback)
+ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"""
 INSERT_RESULT = "INSERT INTO result (job, generation, owner, batch, seq, kind, line) VALUES (?,?,?,?,?,?,?)"
 UPDATE_SLICE = """UPDATE slice SET state = ?, lease_owner = ?, lease_until = ?, open = ?, started = ?, reserved = ?
  WHERE id = ?"""

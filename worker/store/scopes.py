@@ -48,6 +48,20 @@ def paused(session: Session) -> dict[str, PausedScope]:
     }
 
 
+def cooling(session: Session) -> dict[str, float]:
+    """Seconds for which scopes are to be avoided where others can serve."""
+    left = (SCOPE.c.cools_until - clock.now()).label("left")
+    rows = session.connection().execute(select(SCOPE.c.id, left).where(SCOPE.c.cools_until > clock.now()))
+    return {row.id: float(row.left) for row in rows}
+
+
+def cool(session: Session, scope: str, seconds: float) -> None:
+    """Avoid the scope for so long from now on."""
+    _made(session, scope)
+    change = update(SCOPE).where(SCOPE.c.id == scope).values(cools_until=clock.now() + seconds)
+    session.connection().execute(change)
+
+
 def pause(session: Session, scope: str, reason: str, detail: str, *, wait: float | None, probed: bool = False) -> None:
     """Rest the scope; after a probe in vain (``probed``) twice as long as before. ``wait``: what the provider asked."""
     now = session.connection().execute(select(clock.now())).scalar_one()
@@ -113,9 +127,13 @@ def set_share(session: Session, scope: str, share: float | None) -> None:
 
 def _locked(session: Session, scope: str) -> tables.Scope:
     """The scope's row, made if there is none; two processes may find out at once."""
+    _made(session, scope)
+    return session.get_one(tables.Scope, scope, with_for_update=True)
+
+
+def _made(session: Session, scope: str) -> None:
     sqlite = session.connection().dialect.name == "sqlite"
     insert = sqlite_insert(SCOPE) if sqlite else postgres_insert(SCOPE)
     session.connection().execute(
         insert.values(id=scope, owner="operator", probes=0).on_conflict_do_nothing(index_elements=["id"])
     )
-    return session.get_one(tables.Scope, scope, with_for_update=True)

@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, select, update
 from sqlmodel import Session
 
 from worker import clock, tables
+from worker.routing import trail as trails
 from worker.states import JobState, Kind, SliceState
 from worker.store import purses
 from worker.tables import BATCH, JOB, SLICE, TALLY
@@ -52,10 +53,29 @@ class Claim:
     kind: str = Kind.BATCH
     body: bytes | None = None
     """Of a held job whose request is short."""
+    provider: str | None = None
+    """Whose queue it came through; None: anybody's, for a held job."""
+    trail: str = ""
+    allow_fallback: bool = False
+    is_limited: bool = False
+    """Whether a call of unknown price may not begin."""
+
+    @property
+    def serving(self) -> str:
+        """The route that is called now; ``route`` is what was asked for."""
+        return trails.serving(self.route, self.trail)
 
 
 def fresh(
-    *, owner: str, batch: int | None, generation: int, route: str, first_line: int, jobs: int, tokens: int
+    *,
+    owner: str,
+    batch: int | None,
+    generation: int,
+    route: str,
+    first_line: int,
+    jobs: int,
+    tokens: int,
+    trail: str = "",
 ) -> dict[str, Any]:
     """Values of a new slice whose jobs are all pending."""
     return {
@@ -63,6 +83,7 @@ def fresh(
         "batch": batch,
         "generation": generation,
         "route": route,
+        "trail": trail,
         "state": SliceState.READY,
         "first_line": first_line,
         "jobs": jobs,
@@ -77,15 +98,16 @@ def fresh(
     }
 
 
-def publish(session: Session, slice: int, provider: str | None) -> int | None:
+def publish(session: Session, slice: int, provider: str | None, trail: str | None = None) -> int | None:
     """Mark a ready slice as having a message; its epoch goes into the message. None if it is ready no more.
 
-    Slices of held jobs belong to no ``provider``'s queue.
+    Slices of held jobs belong to no ``provider``'s queue. With a ``trail`` its jobs go on with a fallback.
     """
+    moved = {} if trail is None else {"trail": trail}
     statement = (
         update(SLICE)
         .where(SLICE.c.id == slice, SLICE.c.state == SliceState.READY)
-        .values(state=SliceState.PUBLISHED, provider=provider, published_at=clock.now(), published=1)
+        .values(state=SliceState.PUBLISHED, provider=provider, published_at=clock.now(), published=1, **moved)
         .returning(SLICE.c.epoch)
     )
     return session.connection().execute(statement).scalar_one_or_none()
@@ -116,14 +138,20 @@ def claim(session: Session, slice: int, epoch: int, holder: str, lease_seconds: 
             not_before=None,
             started="",
         )
-        .returning(SLICE.c.batch, SLICE.c.route, SLICE.c.owner, SLICE.c.alone, SLICE.c.epoch)
+        .returning(*(SLICE.c[name] for name in ("batch", "route", "owner", "alone", "epoch", "provider", "trail")))
     ).one_or_none()
     if taken is None:
         return None
     batch = connection.execute(
-        select(BATCH.c.id, BATCH.c.kind, BATCH.c.input_file_id, BATCH.c.line_limit, BATCH.c.priority).where(
-            BATCH.c.number == taken.batch
-        )
+        select(
+            BATCH.c.id,
+            BATCH.c.kind,
+            BATCH.c.input_file_id,
+            BATCH.c.line_limit,
+            BATCH.c.priority,
+            BATCH.c.allow_fallback,
+            purses.needs_prices().label("is_limited"),
+        ).where(BATCH.c.number == taken.batch)
     ).one()
     prices = connection.execute(
         select(TALLY.c.input_price, TALLY.c.output_price, (TALLY.c.completed + TALLY.c.failed).label("answered")).where(
@@ -146,6 +174,10 @@ def claim(session: Session, slice: int, epoch: int, holder: str, lease_seconds: 
         input_price=prices.input_price,
         output_price=prices.output_price,
         jobs=jobs,
+        provider=taken.provider,
+        trail=taken.trail,
+        allow_fallback=batch.allow_fallback,
+        is_limited=bool(batch.is_limited),
     )
 
 

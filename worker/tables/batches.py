@@ -1,6 +1,7 @@
 """Batches, and what they asked of each model."""
 
-from sqlalchemy import JSON, BigInteger, Column, Index, String
+import sqlalchemy
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, String
 from sqlmodel import Field, SQLModel
 
 from worker.tables.keys import SERIAL
@@ -43,6 +44,10 @@ class Batch(SQLModel, table=True):
     line_limit: int | None = None
     max_cost: int | None = Field(default=None, sa_type=BigInteger)
     allow_unknown_cost: bool = False
+    allow_fallback: bool = Field(
+        default=False, sa_column=Column(Boolean, nullable=False, server_default=sqlalchemy.false())
+    )
+    """Whether lines that ask for an alias may go on with what it lists as fallbacks."""
     output_expires_after: int | None = None
     webhook_endpoint: str | None = Field(default=None, index=True)
     """Is told of this batch, besides the owner's other endpoints."""

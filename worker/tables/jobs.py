@@ -1,6 +1,6 @@
 """Lines and how they are leased."""
 
-from sqlalchemy import BigInteger, Column, Index, SmallInteger
+from sqlalchemy import BigInteger, Column, Index, SmallInteger, String
 from sqlmodel import Field, SQLModel
 
 from worker.tables.keys import SERIAL
@@ -20,6 +20,8 @@ class Slice(SQLModel, table=True):
     batch: int = Field(sa_type=BigInteger)
     generation: int = 1
     route: str
+    trail: str = Field(default="", sa_column=Column(String, nullable=False, server_default=""))
+    """How its jobs came to be served by another route than the one asked for (worker/routing/trail.py)."""
     provider: str | None = None
     state: str = "ready"
     first_line: int

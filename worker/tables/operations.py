@@ -18,6 +18,8 @@ class Scope(SQLModel, table=True):
     probes: int = 0
     share: float | None = None
     """The part of its limits that may be used, where somebody said so while it ran: it counts before the file's."""
+    cools_until: float | None = None
+    """Until then other deployments of an alias are preferred."""
 
 
 class Process(SQLModel, table=True):

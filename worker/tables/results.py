@@ -31,6 +31,8 @@ class Attempt(SQLModel, table=True):
     reasoning_tokens: int | None = None
     cost: int | None = Field(default=None, sa_type=BigInteger)
     cost_source: str | None = None
+    fallback: str | None = None
+    """Why it was not the model asked for that was called (alias_config.Fallback)."""
 
 
 class Result(SQLModel, table=True):

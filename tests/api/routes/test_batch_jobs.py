@@ -39,6 +39,7 @@ def test_failed_lines_tell_what_was_tried(server: Server) -> None:
         "seconds": 0.5,
         "generation": 1,
         "deployment": grist.ROUTE,
+        "fallback": None,
         "outcome": "failed",
         "status_code": 400,
         "error_code": "bad_request",

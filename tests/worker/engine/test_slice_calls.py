@@ -45,7 +45,8 @@ class Played:
         self.paused: list[str] = []
         self.resumed: list[str] = []
         self.released: list[tuple[tuple[int, float, int], ...]] = []
-        self.client = self.recorder = self.bodies = self.catalog = self.rests = self.answers = self.reporter = self
+        self.client = self.recorder = self.bodies = self.catalog = self.rests = self.router = self
+        self.answers = self.reporter = self
         self.settings = SimpleNamespace(lease_seconds=60.0)
         self.forecasts = Forecasts()
         self.current = DEPLOYMENT
@@ -54,7 +55,7 @@ class Played:
         """What else is told to the gate, the health or the watch has no effect here."""
         return lambda *_, **__: None
 
-    def deployment(self, route: str, probe: str | None) -> Deployment:
+    def deployment(self, claim: Claim, probe: str | None) -> Deployment:
         return self.current
 
     def serves(self, model: str, deployment: Deployment) -> bool:

@@ -59,7 +59,11 @@ class StubEngine:
     def gate_of(self, deployment: Deployment) -> OpenGate:
         return self.gate
 
-    def deployment(self, route: str, probe: str | None) -> Deployment:
+    @property
+    def router(self) -> "StubEngine":
+        return self
+
+    def deployment(self, claim: Claim, probe: str | None) -> Deployment:
         return DEPLOYMENT
 
     async def release(self, claim: Claim, **_: Any) -> None:

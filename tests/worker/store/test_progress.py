@@ -1,7 +1,7 @@
 import sqlalchemy
 from sqlmodel import Session, col
 
-from tests import rows
+from tests import grist, rows
 from worker import clock
 from worker.database import Database
 from worker.routes import MissingKey
@@ -163,3 +163,16 @@ def test_a_provider_that_no_worker_calls_is_said(database: Database) -> None:
     assert "gristmill worker" in (block.detail or "")
     database.write(lambda session: scopes.pause(session, SCOPE, "auth", "no", wait=None))
     assert [block.reason for block in blocks()] == ["auth"]
+
+
+def test_a_scope_that_lines_have_fallen_back_to_is_told_too(database: Database) -> None:
+    number = grist.add(database, 1, routes=("judge",), allow_fallback=True)
+    [slice] = grist.slices_of(database, number)
+    grist.change_slice(database, slice.id, trail="general spare")
+    database.write(lambda session: scopes.pause(session, "spare-scope", "auth", "no", wait=None))
+    with database.read() as session:
+        row = grist.batch(database, number)
+        known = progress.of(
+            session, [row], scopes_of=lambda route: {f"{route}-scope"}, errors=0, serves=lambda provider: True
+        )
+    assert [(block.scope, block.reason) for block in known[number].blocks] == [("spare-scope", "auth")]

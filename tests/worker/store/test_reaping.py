@@ -145,7 +145,7 @@ def test_suspects_are_not_put_together_again(database: Database, worker: Worker)
     before = grist.slices_of(database, number)
     suspects = [row.id for row in before if row.state == SliceState.READY]
     with database.read() as session:
-        rows = dispatching.ready(session, number, [grist.ROUTE], None, 100)
+        rows = dispatching.ready(session, number, [(grist.ROUTE, "")], None, 100)
     assert [(row.id, bool(row.suspected)) for row in rows] == [(id, True) for id in suspects]
     database.write(lambda session: dispatching.merge(session, number, suspects))
     assert grist.slices_of(database, number) == before
