@@ -71,6 +71,7 @@ class Book:
         """All that the book then holds."""
         held = {**self.read(), **{result.case: result for result in results}}
         text = json.dumps({name: _rounded(dataclasses.asdict(result)) for name, result in held.items()}, indent=1)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(text + "\n")
         return held
 
