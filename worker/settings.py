@@ -65,8 +65,8 @@ class Settings(pydantic_settings.BaseSettings):
     """Total deadline of one call, unless the provider's ``timeout`` says otherwise."""
     max_retries: Annotated[int, pydantic.Field(ge=0)] = 5
     """Repeats of a line after transient failures, unless the provider's ``max_retries`` says otherwise."""
-    max_in_flight: Count = 500
-    """Calls in flight per process."""
+    max_in_flight: Count = 2_000
+    """Calls in flight per process, whatever the scopes bear."""
     max_body_bytes: Count = 64 * 1024 * 1024
     """Request bodies held in memory per process."""
     worker_slots: Count = 16

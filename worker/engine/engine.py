@@ -15,7 +15,7 @@ from sqlmodel import Session
 
 from providers.client import Client
 from providers.deployment import Deployment
-from worker import owner
+from worker import open_files, owner
 from worker.blobs import BlobMissing, Blobs
 from worker.catalog import Catalog
 from worker.database import Database, DatabaseAway
@@ -82,6 +82,7 @@ class Engine:
         """Open everything. Raises DatabaseAway."""
         self._database.write(lambda session: processes.register(session, self.process, name, queues, slots))
         self._keys.look()
+        open_files.allow(self.settings.max_in_flight)
         self._thread.start()
         self._submit(self._open()).result()
 

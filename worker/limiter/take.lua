@@ -10,6 +10,7 @@ local MINUTE, DAY = 60000, 86400000
 local PERIOD = {requests = MINUTE, tokens = MINUTE, input_tokens = MINUTE, output_tokens = MINUTE,
                 requests_day = DAY, tokens_day = DAY}
 local FIRST_WINDOW, LONGEST_HISTORY, KEEP = 16, 90000, 600000
+local STRAY = 0.05 -- of the answers may be 429s that mean nothing
 local MARGIN_MS = 250 -- of quota stays with the provider: calls do not arrive as evenly as they are let go
 
 local ask = cjson.decode(ARGV[1])
@@ -28,12 +29,15 @@ local function set(name, value) state[name], changed[name] = value, true end
 
 -- The other processes of the scope: their calls, what they hold unspent, what of theirs goes before ours.
 local others = {busy = 0, busy_tokens = 0, wanting = 0, rows = {}, unspent = {}, urgent = {}}
+local sent_before, gap = 0, 1000 -- our own calls of the moments before the last exchange; ms since then
 local listed = redis.call('HGETALL', KEYS[2])
 for i = 1, #listed, 2 do
   local row = cjson.decode(listed[i + 1])
   if row.expires < now then
     redis.call('HDEL', KEYS[2], listed[i])
-  elseif listed[i] ~= ask.process then
+  elseif listed[i] == ask.process then
+    sent_before, gap = row.sent * math.min(1, 50 / math.max(1, row.gap)), now - row.at
+  else
     table.insert(others.rows, row)
     others.busy = others.busy + row.busy
     others.busy_tokens = others.busy_tokens + row.busy_tokens
@@ -57,7 +61,7 @@ local _, refused = string.gsub(answers, '1', '')
 local careful = get('requests.by') == 'refusals' or get('tokens.by') == 'refusals'
 local episode = refused_now > 0 and refused >= (careful and 3 or 5) and refused > (careful and 0.06 or 0.2) * #answers
 -- Refusals come at once, good answers after a while: among many calls in flight the former count against those sent.
-episode = episode or refused_now >= 5 and refused_now > 0.2 * ask.sent
+episode = episode or refused_now >= 5 and refused_now > math.max(0.1 * ask.accepted, 0.2 * (ask.sent + sent_before))
 if ask.seconds > 0 then set('latency', get('latency', ask.seconds) * 0.7 + ask.seconds * 0.3) end
 if (episode or ask.force) and ask.floor > 0 then set('floor', math.max(get('floor', 0), now + ask.floor)) end
 local rest = math.max(0, get('floor', 0) - now)
@@ -106,7 +110,8 @@ local function cut()
   set('slow', 1)
   set('grow.at', now + math.max(1000, 1200 * get('latency', 1)))
 end
-if refused_now > 0 and get('ceiling') and window > get('ceiling') then
+local strays_only = refused_now <= STRAY * ask.accepted
+if not strays_only and get('ceiling') and window > get('ceiling') then
   window = get('ceiling')
   set('ceiling.wait', math.min(300000, get('ceiling.wait', 5000) * 2))
   set('ceiling.at', now + get('ceiling.wait'))
@@ -134,8 +139,8 @@ end
 set('answers', answers)
 local fine_now = ask.accepted
 if not get('stage.at') then set('stage.at', now); set('stage.accepted', 0) end
-if ask.broken > 0 then set('grow.at', now + 5000) end
-if refused_now == 0 and fine_now > 0 and rest == 0 and busy + fine_now >= 0.8 * window and now >= get('grow.at', 0) then
+if ask.broken > 0.2 * ask.accepted then set('grow.at', now + 5000) end
+if strays_only and fine_now > 0 and rest == 0 and busy + fine_now >= 0.8 * window and now >= get('grow.at', 0) then
   local ceiling = get('ceiling')
   if get('slow', 1) == 1 then
     window = window + 2 * math.min(fine_now, window)
@@ -248,7 +253,7 @@ taken = taken + (others.urgent.requests or 0)
 local wanted = ask.busy + ask.waiting
 local slots = math.max(0, math.min(wanted, math.floor(window) - taken))
 redis.call('HSET', KEYS[2], ask.process, cjson.encode({granted = math.max(slots, ask.busy), busy = ask.busy, busy_tokens = ask.busy_tokens,
-  wanted = wanted, urgency = ask.urgency, urgent = ask.urgent, unspent = unspent, at = now, expires = now + ask.ttl}))
+  wanted = wanted, sent = ask.sent, gap = gap, urgency = ask.urgency, urgent = ask.urgent, unspent = unspent, at = now, expires = now + ask.ttl}))
 redis.call('PEXPIRE', KEYS[2], KEEP)
 
 local flat, gone = {}, {}

@@ -66,7 +66,7 @@ def test_growth_slows_down_where_more_calls_bring_no_more_answers(connect: Conne
 
 def test_failures_of_the_provider_pause_growth(connect: Connect) -> None:
     async def scenario(scope: Scope) -> None:
-        assert (await scope.answered(FIRST, busy=FIRST, broken=3)).window == FIRST
+        assert (await scope.answered(FIRST, busy=FIRST, broken=FIRST // 3)).window == FIRST
         scope.pass_seconds(4)
         assert (await scope.answered(FIRST, busy=FIRST)).window == FIRST
         scope.pass_seconds(2)

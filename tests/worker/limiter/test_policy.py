@@ -139,10 +139,17 @@ def test_without_a_limit_the_window_grows_to_what_the_processes_bear(
     assert provider.refused == 0
 
 
-def test_stray_refusals_slow_nobody_down(server: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> None:
-    provider = Provider(latency=0.05, jitter=0.0, stray=0.02)
-    client = Client(provider, server, calls=100)
-    assert play(client, [CALL] * 5000, monkeypatch) < 6
+@pytest.mark.parametrize("concurrency", [None, 100])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stray_refusals_and_failures_slow_nobody_down(
+    server: "redis.Redis", monkeypatch: pytest.MonkeyPatch, concurrency: int | None, processes: int
+) -> None:
+    provider = Provider(latency=0.05, jitter=0.0, stray=0.02, broken=0.05, headers=False)
+    limits = ScopeLimits(concurrency=concurrency)
+    client = Client(provider, server, limits, processes=processes, calls=100)
+    assert play(client, [CALL] * 8000, monkeypatch) < 1.1 * (
+        8000 / (100 * (1 if concurrency else processes)) * 0.055 + 3
+    )
     assert client.gates[0].report().quotas == {}
 
 

@@ -107,6 +107,7 @@ class Provider:
     latency: float = 0.5
     jitter: float = 0.1
     stray: float = 0
+    broken: float = 0
     places: int = 0
     accepted: int = 0
     refused: int = 0
@@ -214,8 +215,12 @@ class Client:
         await asyncio.sleep(provider.latency + random.uniform(-provider.jitter, provider.jitter))
         self.provider.in_flight -= 1
         seconds = loop.time() - sent_at
-        gate.answers.accepted(seconds=seconds, tokens=cost.tokens, headers=headers, sent_at=sent_at)
+        broken = random.random() < provider.broken
+        gate.answers.accepted(seconds=seconds, tokens=cost.tokens, broken=broken, headers=headers, sent_at=sent_at)
         gate.ended(cost, cost.tokens)
+        if broken:
+            again.append((loop.time() + random.uniform(0, 1), cost))
+            return
         self.done += 1
         self.provider.by_batch.setdefault(batch, []).append(loop.time())
 
