@@ -185,10 +185,10 @@ def test_where_all_rest_the_alias_goes_on_and_the_model_that_was_named_waits(mil
 
 
 def test_a_held_call_falls_back_too(mill: Mill) -> None:
-    body = {"model": "judge", "messages": [{"role": "user", "content": "[[filter times=1]] nonce:held-fallback"}]}
+    body = {"model": "judge", "messages": [{"role": "user", "content": "[[filter times=1]] nonce:moved-fallback"}]}
     refused = mill.client.post("/v1/chat/completions", json=body)
     assert refused.status_code == 400
-    body["messages"] = [{"role": "user", "content": "[[filter times=1]] nonce:held-allowed"}]
+    body["messages"] = [{"role": "user", "content": "[[filter times=1]] nonce:moved-allowed"}]
     answer = mill.client.post("/v1/chat/completions", json=body, headers={"x-gristmill-allow-fallback": "true"})
     assert (answer.status_code, answer.json()["model"]) == (200, "tiny-mild")
 
@@ -198,7 +198,7 @@ def test_a_kill_between_the_fallback_and_its_call_repeats_nothing_of_the_first_m
 ) -> None:
     """Their refusals are stored: only the calls of the second model were in flight."""
     models = {"judge": {"deployments": ["alpha/tiny"], "fallbacks": {"context_window": ["beta/tiny"]}}}
-    lines = requests("killed", 40, model="judge", text="[[code=context_length_exceeded times=1]]")
+    lines = requests("onward", 40, model="judge", text="[[code=context_length_exceeded times=1]]")
     before = calm.stats()["keys"]["sk-alpha"]["arrived"]
     with Mill(tmp_path / "home", calm.base_url, providers=providers(calm, sick, slow), models=models) as mill:
         calm.control(latency=1.5)

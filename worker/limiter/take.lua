@@ -9,6 +9,7 @@ local QUOTAS = {'requests', 'tokens', 'input_tokens', 'output_tokens', 'requests
 local MINUTE, DAY = 60000, 86400000
 local PERIOD = {requests = MINUTE, tokens = MINUTE, input_tokens = MINUTE, output_tokens = MINUTE,
                 requests_day = DAY, tokens_day = DAY}
+local TAKEN_WINDOW = 64
 local FIRST_WINDOW, LONGEST_HISTORY, KEEP = 16, 90000, 600000
 local STRAY = 0.05 -- of the answers may be 429s that mean nothing
 local MARGIN_MS = 250 -- of quota stays with the provider: calls do not arrive as evenly as they are let go
@@ -53,6 +54,7 @@ local busy = others.busy + ask.busy
 -- What answers tell. A stray 429 concerns its job alone; an episode concerns the scope.
 set('requests.accepted', get('requests.accepted', 0) + ask.accepted)
 set('tokens.accepted', get('tokens.accepted', 0) + ask.accepted_tokens)
+set('refused', get('refused', 0) + ask.refused)
 local admitted = {requests = get('requests.accepted') + busy, tokens = get('tokens.accepted') + others.busy_tokens + ask.busy_tokens}
 -- The x keeps what is stored from being read as a number.
 local answers = 'x' .. string.sub(string.sub(get('answers', 'x'), 2) .. ask.answers, -50)
@@ -61,7 +63,8 @@ local _, refused = string.gsub(answers, '1', '')
 local careful = get('requests.by') == 'refusals' or get('tokens.by') == 'refusals'
 local episode = refused_now > 0 and refused >= (careful and 3 or 5) and refused > (careful and 0.06 or 0.2) * #answers
 -- Refusals come at once, good answers after a while: among many calls in flight the former count against those sent.
-episode = episode or refused_now >= 5 and refused_now > math.max(0.1 * ask.accepted, 0.2 * (ask.sent + sent_before))
+episode = episode or refused_now >= 5 and refused_now > math.max(0.1 * ask.accepted, 0.12 * (ask.sent + sent_before))
+episode = episode and now >= get('random.until', 0)
 if ask.seconds > 0 then set('latency', get('latency', ask.seconds) * 0.7 + ask.seconds * 0.3) end
 if (episode or ask.force) and ask.floor > 0 then set('floor', math.max(get('floor', 0), now + ask.floor)) end
 local rest = math.max(0, get('floor', 0) - now)
@@ -91,8 +94,19 @@ local function learn(quota)
   end
   return true
 end
+-- Below a rate hardly anything is refused. Who goes on refusing much, three times, however slow we are, minds no rate.
+local function is_random(quota)
+  local refusals = get('refused') - get('empty.refused', 0)
+  local all = refusals + get('requests.accepted') - get('empty.fine', 0)
+  if get(quota .. '.learned') and now - get('empty.at', 0) >= 2000 then
+    set('stubborn', refusals > 0.15 * all and get('stubborn', 0) + 1 or 0)
+  end
+  return get('stubborn', 0) >= 3
+end
 local function mark_empty()
   set('empty.at', now)
+  set('empty.refused', get('refused'))
+  set('empty.fine', get('requests.accepted'))
   set('empty.requests', admitted.requests)
   set('empty.tokens', admitted.tokens)
 end
@@ -128,7 +142,14 @@ elseif episode and now >= get('judged.until', 0) then
     window = get('ceiling')
     set('cuts', 2)
   elseif not speaks(quota) then
-    if learn(quota) then mark_empty() end
+    if is_random(quota) then
+      set('random.until', now + MINUTE)
+      set(quota .. '.learned', nil)
+      set(quota .. '.by', nil)
+      set('stubborn', 0)
+    elseif learn(quota) then
+      mark_empty()
+    end
     set('ceiling', nil)
   else
     set('slow', 0)
@@ -140,6 +161,13 @@ set('answers', answers)
 local fine_now = ask.accepted
 if not get('stage.at') then set('stage.at', now); set('stage.accepted', 0) end
 if ask.broken > 0.2 * ask.accepted then set('grow.at', now + 5000) end
+-- Refusals come at once: calls that are out for a second without one were taken, however long their answers need.
+if get('slow', 1) == 1 and not get('ceiling') and refused_now == 0 and window < TAKEN_WINDOW and ask.waiting > 0
+    and busy >= 0.8 * window and now - get('window.at', now) >= 1000 then
+  window = math.min(TAKEN_WINDOW, 2 * window)
+  set('window.at', now)
+end
+if not get('window.at') then set('window.at', now) end
 if strays_only and fine_now > 0 and rest == 0 and busy + fine_now >= 0.8 * window and now >= get('grow.at', 0) then
   local ceiling = get('ceiling')
   if get('slow', 1) == 1 then

@@ -166,3 +166,13 @@ def test_a_short_batch_passes_a_long_one(server: "redis.Redis", monkeypatch: pyt
         await client.close()
 
     trial.run(main(), monkeypatch)
+
+
+def test_what_refuses_at_random_is_not_taken_for_a_rate(server: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = Provider(latency=0.05, jitter=0.0, stray=0.3, headers=False)
+    assert play(Client(provider, server, processes=1, calls=64), [CALL] * 300, monkeypatch) < 60
+
+
+def test_long_answers_do_not_hold_up_the_first_calls(server: "redis.Redis", monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = Provider(latency=60.0, headers=False)
+    assert play(Client(provider, server), [CALL] * 60, monkeypatch) < 65
