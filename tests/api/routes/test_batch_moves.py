@@ -1,5 +1,6 @@
 from typing import Any
 
+import openai
 import pytest
 from sqlmodel import select
 
@@ -130,3 +131,48 @@ def test_the_priority_of_a_batch_may_change(server: Server) -> None:
 def test_nothing_else_may_change(server: Server, said: dict[str, Any], param: str) -> None:
     answer = server.http.post(f"/v1/batches/{waiting(server)}", json=said)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("body", [None, {}, "json"])
+def test_cancel_takes_an_empty_body_or_none(server: Server, body: Any) -> None:
+    id = waiting(server)
+    sent: dict[str, Any] = {"json": {}} if body == {} else {"headers": {"content-type": "application/json"}}
+    sent = {} if body is None else sent
+    first = server.http.post(f"/v1/batches/{id}/cancel", **sent)
+    assert first.status_code == 200
+    assert first.json()["status"] == "cancelling" and first.json()["cancelling_at"] >= first.json()["created_at"]
+    assert server.http.post(f"/v1/batches/{id}/cancel").json() == first.json()
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled"])
+def test_a_batch_at_rest_cannot_be_cancelled_and_sdks_do_not_insist(server: Server, status: str) -> None:
+    batch = server.database.write(lambda session: rows.end(session, rows.add_batch(session), BatchStatus(status)))
+    with pytest.raises(openai.ConflictError) as raised:
+        server.sdk.batches.cancel(batch.id)
+    assert raised.value.response.headers["x-should-retry"] == "false"
+    assert raised.value.body == {
+        "message": f"Cannot cancel a batch with status '{status}'.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+
+
+def test_pause_and_resume(server: Server) -> None:
+    id = waiting(server)
+    assert server.http.post(f"/v1/batches/{id}/pause").json()["gristmill"]["paused"] is True
+    resumed = server.http.post(f"/v1/batches/{id}/resume", json={"max_cost": 2, "line_limit": 5}).json()
+    assert (resumed["gristmill"]["paused"], resumed["gristmill"]["max_cost"]) == (False, 2.0)
+    again = server.http.post(f"/v1/batches/{id}/resume").json()["gristmill"]
+    assert (again["max_cost"], again["line_limit"]) == (2.0, 5)
+    lifted = server.http.post(f"/v1/batches/{id}/resume", json={"max_cost": None}).json()["gristmill"]
+    assert (lifted["max_cost"], lifted["line_limit"]) == (None, 5)
+
+
+def test_failed_lines_can_be_asked_to_run_again(server: Server) -> None:
+    id = waiting(server)
+    answer = server.http.post(f"/v1/batches/{id}/resume", json={"retry_failed": True})
+    assert answer.status_code == 409
+    assert "when the batch has ended" in answer.json()["error"]["message"]
+    unknown = server.http.post("/v1/batches/batch_x/resume", json={"retry_failed": True})
+    assert unknown.status_code == 404

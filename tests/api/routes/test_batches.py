@@ -162,42 +162,6 @@ def test_an_unknown_batch_is_404(server: Server) -> None:
             assert str(raised.value.body).count("No batch found with id")
 
 
-@pytest.mark.parametrize("body", [None, {}, "json"])
-def test_cancel_takes_an_empty_body_or_none(server: Server, file_id: str, body: Any) -> None:
-    batch = create(server, file_id)
-    sent: dict[str, Any] = {"json": {}} if body == {} else {"headers": {"content-type": "application/json"}}
-    sent = {} if body is None else sent
-    first = server.http.post(f"/v1/batches/{batch.id}/cancel", **sent)
-    assert first.status_code == 200
-    assert first.json()["status"] == "cancelling" and first.json()["cancelling_at"] >= batch.created_at
-    assert server.http.post(f"/v1/batches/{batch.id}/cancel").json() == first.json()
-
-
-@pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled"])
-def test_a_batch_at_rest_cannot_be_cancelled_and_sdks_do_not_insist(server: Server, status: str) -> None:
-    batch = server.database.write(lambda session: rows.end(session, rows.add_batch(session), BatchStatus(status)))
-    with pytest.raises(openai.ConflictError) as raised:
-        server.sdk.batches.cancel(batch.id)
-    assert raised.value.response.headers["x-should-retry"] == "false"
-    assert raised.value.body == {
-        "message": f"Cannot cancel a batch with status '{status}'.",
-        "type": "invalid_request_error",
-        "param": None,
-        "code": None,
-    }
-
-
-def test_pause_and_resume(server: Server, file_id: str) -> None:
-    batch = create(server, file_id)
-    assert server.http.post(f"/v1/batches/{batch.id}/pause").json()["gristmill"]["paused"] is True
-    resumed = server.http.post(f"/v1/batches/{batch.id}/resume", json={"max_cost": 2, "line_limit": 5}).json()
-    assert (resumed["gristmill"]["paused"], resumed["gristmill"]["max_cost"]) == (False, 2.0)
-    again = server.http.post(f"/v1/batches/{batch.id}/resume").json()["gristmill"]
-    assert (again["max_cost"], again["line_limit"]) == (2.0, 5)
-    lifted = server.http.post(f"/v1/batches/{batch.id}/resume", json={"max_cost": None}).json()["gristmill"]
-    assert (lifted["max_cost"], lifted["line_limit"]) == (None, 5)
-
-
 def test_every_faulty_line_of_a_failed_batch_is_shown(server: Server) -> None:
     def fail(session: Session) -> Batch:
         batch = rows.add_batch(session)
@@ -267,12 +231,3 @@ def test_a_completed_batch_without_a_success_has_no_output_file(server: Server) 
 
     shown = server.sdk.batches.retrieve(server.database.write(failed_only).id)
     assert shown.status == "completed" and shown.output_file_id is None and shown.error_file_id is not None
-
-
-def test_failed_lines_can_be_asked_to_run_again(server: Server, file_id: str) -> None:
-    batch = create(server, file_id)
-    answer = server.http.post(f"/v1/batches/{batch.id}/resume", json={"retry_failed": True})
-    assert answer.status_code == 409
-    assert "when the batch has ended" in answer.json()["error"]["message"]
-    unknown = server.http.post("/v1/batches/batch_x/resume", json={"retry_failed": True})
-    assert unknown.status_code == 404
