@@ -1,12 +1,15 @@
 """/v1/webhook_endpoints, as the OpenAI SDK manages them, and what became of each delivery."""
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel
 from sqlmodel import Session
+from starlette.responses import Response
 
-from api import errors, faults, schemas, webhook_schemas, webhook_targets
+from api import errors, faults, idempotency, schemas, webhook_schemas, webhook_targets
 from api.deps import CallerDep, ServicesDep
 from worker import ids, tables
 from worker.store import webhook_secrets, webhooks
@@ -14,6 +17,12 @@ from worker.webhooks import event_types, sender, signature
 from worker.webhooks.sender import Message
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
+
+
+class _Made(BaseModel):
+    """What is stored for an Idempotency-Key: which endpoint was made, and never its secret."""
+
+    endpoint: str
 
 
 @router.get("/webhook_event_types")
@@ -37,17 +46,26 @@ def rotate_own_secret(
     )
 
 
-@router.post("/webhook_endpoints", responses=schemas.error_responses(400))
+@router.post(
+    "/webhook_endpoints",
+    response_model=webhook_schemas.EndpointWithSecret,
+    responses=schemas.error_responses(400, 404, 422),
+)
 def create(
-    body: webhook_schemas.EndpointCreate, services: ServicesDep, caller: CallerDep
-) -> webhook_schemas.EndpointWithSecret:
+    body: webhook_schemas.EndpointCreate, services: ServicesDep, caller: CallerDep, said: idempotency.SaidDep
+) -> Response:
+    """Sent again with the same Idempotency-Key, it answers with the first endpoint, as it is now."""
     webhook_targets.check(services, body.url, "url")
-    row = services.database.write(
-        lambda session: webhooks.create(
-            session, caller.owner, name=body.name, url=body.url, event_types=list(body.event_types)
-        )
-    )
-    return _with_secret(row)
+
+    def execute(session: Session) -> _Made:
+        row = webhooks.create(session, caller.owner, name=body.name, url=body.url, event_types=list(body.event_types))
+        return _Made(endpoint=row.id)
+
+    answer = idempotency.create(services.database, said(f"/v1/webhook_endpoints {body.model_dump_json()}"), execute)
+    id = _Made.model_validate_json(answer.body).endpoint
+    with services.database.read() as session:
+        shown = _with_secret(_found(webhooks.get(session, caller.owner, id), id))
+    return idempotency.response(replace(answer, body=shown.model_dump_json().encode()))
 
 
 @router.get("/webhook_endpoints", responses=schemas.error_responses(400))

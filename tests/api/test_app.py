@@ -83,7 +83,9 @@ def test_the_description_names_every_route_and_no_422_that_is_never_sent(server:
         if "422" in operation["responses"]
     }
     held = {f"POST /v1/{path}" for path in ("chat/completions", "completions", "embeddings", "jobs")}
-    assert sent == {"POST /v1/files", "POST /v1/batches", "POST /v1/messages/batches"} | held
+    assert (
+        sent == {"POST /v1/files", "POST /v1/batches", "POST /v1/messages/batches", "POST /v1/webhook_endpoints"} | held
+    )
 
 
 def test_the_docs_are_served(server: Server) -> None:

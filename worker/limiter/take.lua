@@ -9,7 +9,7 @@ local QUOTAS = {'requests', 'tokens', 'input_tokens', 'output_tokens', 'requests
 local MINUTE, DAY = 60000, 86400000
 local PERIOD = {requests = MINUTE, tokens = MINUTE, input_tokens = MINUTE, output_tokens = MINUTE,
                 requests_day = DAY, tokens_day = DAY}
-local TAKEN_WINDOW = 64
+local TAKEN_WINDOW = 64 -- calls in flight up to which silence counts as acceptance
 local FIRST_WINDOW, LONGEST_HISTORY, KEEP = 16, 90000, 600000
 local STRAY = 0.05 -- of the answers may be 429s that mean nothing
 local MARGIN_MS = 250 -- of quota stays with the provider: calls do not arrive as evenly as they are let go
@@ -297,5 +297,4 @@ end
 redis.call('HSET', KEYS[1], unpack(flat))
 if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
 redis.call('PEXPIRE', KEYS[1], KEEP + math.ceil(rest))
-return cjson.encode({quotas = grants, slots = slots, wait = math.ceil(wait), rest = math.ceil(rest), window = window, episode = episode,
-  ceiling = get('ceiling'), careful = get('requests.by') == 'refusals' or get('tokens.by') == 'refusals'})
+return cjson.encode({quotas = grants, slots = slots, wait = math.ceil(wait), rest = math.ceil(rest), window = window})

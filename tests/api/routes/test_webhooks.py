@@ -8,13 +8,14 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from tests import rows
 from tests.api.conftest import Serve, Server
 from tests.fakes.receiver import Receiver
 from worker.states import BatchStatus
 from worker.store import batches, deliveries, endings, fan_out, webhooks
+from worker.tables import Idempotency
 from worker.webhooks import sender
 
 
@@ -43,6 +44,22 @@ def test_the_sdk_creates_changes_rotates_and_deletes(server: Server) -> None:
     assert sdk.delete(made.id).deleted
     with pytest.raises(openai.NotFoundError):
         sdk.retrieve(made.id)
+
+
+def test_the_same_create_is_one_endpoint_and_its_secret_is_stored_once(server: Server) -> None:
+    body = {"name": "mine", "url": "http://127.0.0.1:9999/a", "event_types": ["batch.completed"]}
+    headers = {"Idempotency-Key": "made-once"}
+    first, second = (server.http.post("/v1/webhook_endpoints", json=body, headers=headers) for _ in range(2))
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert second.json() == first.json() and second.headers["idempotent-replayed"] == "true"
+    assert len(list(server.sdk.webhooks.list())) == 1
+    other = server.http.post("/v1/webhook_endpoints", json={**body, "name": "other"}, headers=headers)
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
+    with server.database.read() as session:
+        [stored] = session.exec(select(Idempotency)).all()
+    assert first.json()["signing_secret"].encode() not in stored.answer
+    server.sdk.webhooks.delete(first.json()["id"])
+    assert server.http.post("/v1/webhook_endpoints", json=body, headers=headers).status_code == 404
 
 
 def test_a_list_is_paged(server: Server) -> None:
